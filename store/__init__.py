@@ -1,11 +1,10 @@
 """
-What survives: the records of runs, the rules by which they change, and the places that keep them.
+What survives. Knows nothing of actors, of trio, or of handlers.
 
-Rule: nothing here knows of actors, trio, or a running event loop. A store is a small synchronous contract, so that every
-implementation can be tried by one suite and called from one thread.
-
-Not here: who may write and when (`callsheet.actors`, the journal), and what a user types (`callsheet`).
+Rule: a store is synchronous and small; it is told by commands and asked through a Reader (`contract`).
+Read first: `records` (the nouns), `lifecycle` (the table), `policy` (what a failure leads to).
+Not here: who calls it and when (`callsheet.actors`).
 """
 
-if __name__ != "callsheet.store":  # a second copy under another name would have classes of its own that match nothing
-    raise ImportError(f"this folder is the package callsheet.store; import it by that name, not as {__name__}", name=__name__)
+if __name__ != "callsheet.store":
+    raise ImportError(f"import callsheet.store, not {__name__}: loaded twice, its classes would not be the same ones")

@@ -1,0 +1,292 @@
+"""
+What every store promises. Memory, SQLite and PostgreSQL pass one test suite over it.
+
+Rule 1: synchronous, and small: the journal is the only caller of the write side, one batch at a time.
+Rule 2: a command that cannot be done is *answered* (Conflict, a stale Settled), never raised; what is raised
+    concerns the whole batch, which then left no trace (`OutcomeUnknown` excepted).
+Rule 3: every change of a run names what it believes of it (status, attempt, claim, fence); a late or second one
+    changes nothing and is told so.
+Not here: when to call (`actors/journal.py`), what follows from a failure (`policy`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol, TypeAlias
+
+from attrs import frozen
+
+from .records import (
+    Claimed,
+    Clock,
+    Count,
+    Due,
+    History,
+    Lane,
+    Now,
+    NewRun,
+    OutcomeKind,
+    Owner,
+    Run,
+    RunFilter,
+    Snapshot,
+    Status,
+    Verdict,
+)
+
+# ---------------------------------------------------------------- commands and their answers
+
+
+@frozen
+class Insert:
+    """
+    Store these runs, all or none. A run whose id, or whose key within its Jobs, is there already is not stored again.
+
+    `strict`: the first key whose run has another payload hash makes the whole command a Conflict.
+    """
+
+    runs: tuple[NewRun, ...]
+    strict: bool = False
+
+
+@frozen
+class Inserted:
+    """One row per run of the Insert, in its order: None where the run was stored, else the run that was there."""
+
+    existing: tuple[Run | None, ...]
+
+
+@frozen
+class Conflict:
+    """Answer to a strict Insert: nothing of it was stored."""
+
+    idempotency_key: str
+    existing: Run
+
+
+@frozen
+class Claim:
+    """
+    Give up to `limit` due runs of these lanes to `owner`: order is priority, due, id; one claim_id for all of them.
+
+    Each becomes running, its attempt and fence counted up, the attempt durable with this commit. A row is due when its
+    own clock says so: AT_ONCE always, STEADY by `now.steady_us`, WALL by `now.wall_us`. The cost does not grow with
+    rows it may not take.
+    """
+
+    owner: str
+    claim_id: bytes
+    lanes: tuple[Lane, ...]
+    limit: int
+    lease_us: int
+
+
+@frozen
+class ClaimedRuns:
+    """What a Claim got; fewer than `limit` means that no more was due."""
+
+    runs: tuple[Claimed, ...]
+
+
+@frozen
+class Settlement:
+    """The end of one attempt. Guarded by id, status running, attempt, claim and fence."""
+
+    run_id: str
+    attempt: int
+    claim_id: bytes
+    fence: int
+    verdict: Verdict
+
+
+@frozen
+class Settle:
+    """
+    End these attempts. A stale one (canceled, rescued, claimed again, settled before) changes nothing.
+
+    The run takes the verdict's status (`lifecycle.step`), its due time and clock (AT_ONCE with due = now when the verdict
+    names none); a verdict that spends adds one to `spent`; deaths: `crashed` adds one, `lease_lost` and `interrupted` keep
+    it, any other outcome sets 0.
+    """
+
+    settlements: tuple[Settlement, ...]
+
+
+@frozen
+class Settled:
+    """One entry per Settlement: the run's new status, or None where it was stale."""
+
+    statuses: tuple[Status | None, ...]
+
+
+@frozen
+class Cancel:
+    """Cancel a run in any state that is not final; a running attempt ends with it, as `canceled`."""
+
+    run_id: str
+    cause: str = "canceled"
+
+
+@frozen
+class CancelAnswer:
+    """
+    `was`: the status before, None when no such run is stored. `canceled`: whether this command canceled it.
+    With a running one, its lane, attempt and claim, so that whoever runs it can be told.
+    """
+
+    run_id: str
+    was: Status | None
+    canceled: bool
+    lane: Lane | None = None
+    attempt: int = 0
+    claim_id: bytes | None = None
+
+
+@frozen
+class NoteLate:
+    """Keep what a handler did after its attempt had been ended by others, as the attempt's `late_outcome`."""
+
+    run_id: str
+    attempt: int
+    claim_id: bytes
+    late_outcome: str
+
+
+@frozen
+class Renew:
+    """Hold these claims (run id, claim id, fence) for `lease_us` from now, and the owner's row as seen now."""
+
+    owner: str
+    claims: tuple[tuple[str, bytes, int], ...]
+    lease_us: int
+
+
+@frozen
+class Renewed:
+    """The run ids whose claims are still held; the others are lost."""
+
+    held: frozenset[str]
+
+
+@frozen
+class Rescue:
+    """
+    Take back up to `limit` running rows that nobody runs any more, each as `judge` says of the outcome.
+
+    scope: "others": of every other boot id (their owner is proven dead: `crashed`); "expired": of any owner, lease run out
+    (`crashed` when the owner was not seen for two leases, else `lease_lost`); "own": of this owner, except those in `keep`
+    (`interrupted`, handed back).
+    """
+
+    owner: str
+    scope: Literal["others", "expired", "own"]
+    limit: int
+    keep: frozenset[str] = frozenset()
+    lease_us: int = 0
+    lanes: tuple[Lane, ...] | None = None
+    """Only runs of these lanes, where given."""
+
+
+@frozen
+class RescuedRun:
+    """One run that a Rescue took back."""
+
+    run_id: str
+    lane: Lane
+    attempt: int
+    outcome: OutcomeKind
+    status: Status
+    due_us: int
+    clock: Clock
+
+
+@frozen
+class Rescued:
+    """What a Rescue took back; `more` when the limit cut it short."""
+
+    runs: tuple[RescuedRun, ...]
+    more: bool
+
+
+@frozen
+class Register:
+    """A runtime opened (or is still there: the same boot id again refreshes when it was last seen)."""
+
+    owner: Owner
+
+
+@frozen
+class Unregister:
+    """A runtime closed. Its row stays while it still has running rows (its zombies)."""
+
+    boot_id: str
+
+
+Command: TypeAlias = Insert | Claim | Settle | Cancel | NoteLate | Renew | Rescue | Register | Unregister
+Answer: TypeAlias = Inserted | Conflict | ClaimedRuns | Settled | CancelAnswer | Renewed | Rescued | None
+"""In the order of the commands; NoteLate, Register and Unregister are answered with None."""
+
+
+# ---------------------------------------------------------------- the two sides
+
+
+class Reader(Protocol):
+    """Reads what is committed; needs no journal. One thread at a time uses one Reader."""
+
+    def get(self, run_id: str) -> History | None:
+        """The run with its payload, attempts and transitions; None when it is not stored."""
+
+    def list(self, where: RunFilter, *, limit: int, before: str | None = None) -> tuple[Run, ...]:
+        """Up to `limit` runs that match, newest (greatest id) first, without payloads; `before`: only ids below it."""
+
+    def upcoming(self, clock: Clock, after_us: int, until_us: int, limit: int) -> tuple[Due, ...]:
+        """
+        Distinct (queue, due) of waiting rows on `clock` with after < due <= until, earliest first, at most `limit` rows read.
+
+        The last entry's `due_us` is where the next page starts when `limit` was reached.
+        """
+
+    def counts(self) -> tuple[Count, ...]:
+        """The counters: how many runs of each lane have each status; rows of zero are left out. Never counted."""
+
+    def snapshot(self, *, limit: int) -> Snapshot:
+        """Counters, the newest `limit` runs and the registered runtimes, from one consistent read."""
+
+    def close(self) -> None:
+        """Free what it holds; twice does nothing."""
+
+
+class Store(Protocol):
+    """One place where runs survive. Not open when it is made."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it: a path, or a URL without its password."""
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether opening proves that no other runtime lives on it (owner lock): then "others" may be rescued at once."""
+
+    def open(self, owner: Owner) -> None:
+        """
+        Lock it for `owner`, check it, create or migrate the schema, and take it into use.
+
+        Raises CannotOpen, StoreHeld, ForeignDatabase, NewerSchema, DamagedStore, SettingRefused; nothing was changed then.
+        """
+
+    def write(self, commands: Sequence[Command], now: Now) -> list[Answer]:
+        """
+        Do all of it in one durable transaction, in order, and answer each.
+
+        Raises StoreBusy, StoreFull or another StoreError when nothing of it was stored, OutcomeUnknown when that is
+        not known, and whatever a malformed command raises (then nothing was stored either).
+        """
+
+    def idle(self) -> None:
+        """A moment without work: the store may tidy up (a checkpoint)."""
+
+    def reader(self) -> Reader:
+        """A new Reader over what is committed."""
+
+    def close(self) -> None:
+        """Release the lock and every resource; twice does nothing."""

@@ -1,0 +1,348 @@
+"""
+The nouns that survive: what a store keeps of a run, and what it is told and answers.
+
+Rule 1: everything here is a frozen value; nothing here does anything.
+Rule 2: times are integer microseconds UTC (`…_us`), payloads are bytes, ids sort by time.
+Not here: how a record is stored (`codec`, `sqlite`), which change is legal (`lifecycle`), what follows from a failure (`policy`).
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+from typing import Final
+
+from attrs import field, frozen
+
+HISTORY_FIRST: Final = 10
+"""Attempts kept from the start of a run's history; together with HISTORY_LAST it bounds a run that never ends."""
+HISTORY_LAST: Final = 90
+"""Attempts kept from the end of a run's history."""
+
+
+class Status(StrEnum):
+    """Where a run is in its life. The last three are final."""
+
+    QUEUED = "queued"
+    SCHEDULED = "scheduled"
+    RUNNING = "running"
+    RETRYING = "retrying"
+    SUCCEEDED = "succeeded"
+    DEAD_LETTERED = "dead_lettered"
+    CANCELED = "canceled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether no move leads out of it."""
+        return self in FINAL
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a run in it may be claimed (when it is due)."""
+        return self in WAITING
+
+
+FINAL: Final = frozenset({Status.SUCCEEDED, Status.DEAD_LETTERED, Status.CANCELED})
+WAITING: Final = frozenset({Status.QUEUED, Status.SCHEDULED, Status.RETRYING})
+
+
+class Move(StrEnum):
+    """What can be asked of a run; the rows of `lifecycle.MOVES`."""
+
+    ENQUEUE = "enqueue"
+    SCHEDULE = "schedule"
+    START = "start"
+    SUCCEED = "succeed"
+    RETRY = "retry"
+    EXHAUST = "exhaust"
+    DISCARD = "discard"
+    POISON = "poison"
+    CANCEL = "cancel"
+    SNOOZE = "snooze"
+    HAND_BACK = "hand_back"
+    RESCUE = "rescue"
+
+
+class OutcomeKind(StrEnum):
+    """How an attempt ended. Only `failed` and `timed_out` spend a try."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    DISCARDED = "discarded"
+    SNOOZED = "snoozed"
+    UNREADABLE = "unreadable"
+    INTERRUPTED = "interrupted"
+    CANCELED = "canceled"
+    CRASHED = "crashed"
+    LEASE_LOST = "lease_lost"
+
+
+SPENDING: Final = frozenset({OutcomeKind.FAILED, OutcomeKind.TIMED_OUT})
+
+
+class Clock(IntEnum):
+    """The clock that a waiting run's `due_us` is compared with."""
+
+    AT_ONCE = 0
+    """None: the run is due whatever any clock says (status queued)."""
+    STEADY = 1
+    """The wall time read at open plus monotonic time since: delays, retries, snoozes."""
+    WALL = 2
+    """The wall clock: `run_at`, schedules, rows written by another process."""
+
+
+@frozen(cache_hash=True)
+class Lane:
+    """Runs that are claimed alike: one task of one Jobs instance, in one schema, on one queue."""
+
+    jobs: str
+    """`namespace/name`."""
+    queue: str
+    """`namespace/queue`."""
+    task: str
+    schema: str
+
+
+@frozen
+class Now:
+    """One reading of both clocks."""
+
+    steady_us: int
+    wall_us: int
+
+
+@frozen
+class Error:
+    """What an attempt raised, as text: bounded, never rebuilt as a class."""
+
+    type: str
+    message: str
+    traceback: str = ""
+
+
+@frozen
+class Outcome:
+    """How an attempt ended, as the run actor saw it; `policy.judge` makes a Verdict of it."""
+
+    kind: OutcomeKind
+    error: Error | None = None
+    result: bytes | None = None
+    result_error: str | None = None
+    delay_us: int | None = None
+    """With `snoozed`: how long; with `failed`: the handler's own `RetryAfter`."""
+    retryable: bool = True
+    """False when the policy's `never` matches what was raised, or `on` does not."""
+    cause: str | None = None
+    """Why, in a word or a sentence, where the kind does not say it (a Discard's reason)."""
+
+
+@frozen
+class Verdict:
+    """What a settle writes: the move and everything that goes with it."""
+
+    move: Move
+    outcome: OutcomeKind
+    due_us: int | None = None
+    """When the run is due again; only with retry, snooze and rescue."""
+    clock: Clock = Clock.AT_ONCE
+    error: Error | None = None
+    result: bytes | None = None
+    result_error: str | None = None
+    cause: str | None = None
+
+    @property
+    def spends(self) -> bool:
+        """Whether the attempt used up a try."""
+        return self.outcome in SPENDING
+
+
+@frozen
+class NewRun:
+    """A run that is not stored yet: what `enqueue` hands to the journal."""
+
+    id: str
+    lane: Lane
+    payload: bytes
+    created_us: int
+    status: Status = Status.QUEUED
+    """Queued, or scheduled when it has a future `run_at` or `delay`."""
+    due_us: int = 0
+    clock: Clock = Clock.AT_ONCE
+    priority: int = 5
+    max_attempts: int = 5
+    timeout_us: int | None = None
+    idempotency_key: str | None = None
+    payload_hash: bytes | None = None
+    """Of the canonical payload and the task; given with a key."""
+    trace_id: str | None = None
+    replay_of: str | None = None
+    reason: str | None = None
+    schedule_key: str | None = None
+    nominal_us: int | None = None
+
+
+@frozen
+class Run:
+    """One requested execution of a task, as it is stored."""
+
+    id: str
+    lane: Lane
+    status: Status
+    due_us: int
+    clock: Clock
+    priority: int
+    attempt: int
+    """How many attempts began; the ordinal of the current or last one."""
+    spent: int
+    """How many of them used up a try."""
+    deaths: int
+    """Deaths of the process under it in a row, since an attempt last ended otherwise."""
+    max_attempts: int
+    timeout_us: int | None
+    created_us: int
+    updated_us: int
+    ended_us: int | None
+    cause: str | None
+    """Of the last transition."""
+    idempotency_key: str | None
+    payload_hash: bytes | None
+    trace_id: str | None
+    replay_of: str | None
+    reason: str | None
+    schedule_key: str | None
+    nominal_us: int | None
+    owner: str | None
+    """Boot id of the runtime that runs it, while it is running."""
+    claim_id: bytes | None
+    fence: int
+    started_us: int | None
+    """When the current attempt was claimed, while it is running."""
+    lease_until_us: int | None
+    stuck_since_us: int | None
+    payload: bytes | None
+    """None where the reader was not asked for payloads."""
+    result: bytes | None
+    result_error: str | None
+    progress: bytes | None
+
+
+@frozen
+class Attempt:
+    """One try at a run. The current one of a running run is included, without an end."""
+
+    run_id: str
+    n: int
+    started_us: int
+    ended_us: int | None
+    outcome: OutcomeKind | None
+    error: Error | None
+    claim_id: bytes
+    fence: int
+    owner: str
+    late_outcome: str | None = None
+    """What a handler did after its run had been canceled or given to another."""
+
+    @property
+    def id(self) -> str:
+        """The attempt's own id: the run's id and the ordinal."""
+        return f"{self.run_id}.{self.n}"
+
+
+@frozen
+class Transition:
+    """One change of a run's status; append-only. `was` is None for the first."""
+
+    run_id: str
+    seq: int
+    was: Status | None
+    now: Status
+    move: Move
+    at_us: int
+    attempt: int
+    cause: str | None = None
+
+
+@frozen
+class History:
+    """A run with its attempts (the first 10 and the last 90) and transitions, oldest first."""
+
+    run: Run
+    attempts: tuple[Attempt, ...]
+    transitions: tuple[Transition, ...]
+
+
+@frozen
+class Claimed:
+    """A run that was claimed: its attempt is durable, its handler may start."""
+
+    run_id: str
+    lane: Lane
+    attempt: int
+    spent: int
+    deaths: int
+    max_attempts: int
+    timeout_us: int | None
+    priority: int
+    claim_id: bytes
+    fence: int
+    started_us: int
+    created_us: int
+    payload: bytes
+    trace_id: str | None
+    nominal_us: int | None
+
+
+@frozen
+class Owner:
+    """A runtime, from open to close: who holds a store, who runs an attempt."""
+
+    boot_id: str
+    """Random: a restarted process is never taken for its predecessor."""
+    pid: int
+    host: str
+    started_us: int
+    version: str = ""
+    tasks: tuple[str, ...] = ()
+    queues: tuple[str, ...] = ()
+
+
+@frozen
+class Count:
+    """How many runs of a lane have a status."""
+
+    lane: Lane
+    status: Status
+    n: int
+
+
+@frozen
+class Due:
+    """Something on this queue becomes due then, on that clock."""
+
+    queue: str
+    clock: Clock
+    due_us: int
+
+
+@frozen
+class RunFilter:
+    """Which runs to list. Every field given must match; times are `created_us`, half-open."""
+
+    jobs: str | None = None
+    task: str | None = None
+    queue: str | None = None
+    status: Status | None = None
+    idempotency_key: str | None = None
+    trace_id: str | None = None
+    replay_of: str | None = None
+    created_from_us: int | None = None
+    created_before_us: int | None = None
+
+
+@frozen
+class Snapshot:
+    """One consistent reading of a store: its counters and its newest runs (without payloads)."""
+
+    counts: tuple[Count, ...]
+    runs: tuple[Run, ...]
+    owners: tuple[Owner, ...] = field(default=())
