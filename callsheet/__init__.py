@@ -1,8 +1,8 @@
 """
 callsheet: durable background jobs as supervised actors, inside a trio program.
 
-Rule: a public name is one row of `_HOME`, and one line for type checkers above it; a test compares the two. Names
-load when first used, so that `import callsheet.actors` brings the actor layer alone.
+Rule: a public name is one row of `_HOME`, and one line for type checkers above it; a test compares the two.
+Names load when first used, so that `import callsheet.actors` brings the actor layer alone.
 
 Not here: any code that does something.
 """
