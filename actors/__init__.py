@@ -4,7 +4,7 @@ A trio task with a mailbox, and the cast: scheduler, journal, calendar, run.
 Rule: an actor owns its state; others reach it by messages only. It knows a parent as a protocol and a store
 by its contract, never by their classes.
 
-Not here: who starts, watches and restarts an actor (`callsheet.supervisor`); what survives (`callsheet.store`).
+Not here: who starts, watches and restarts an actor (`callsheet.supervisor`); what stays (`callsheet.store`).
 """
 
 if __name__ != "callsheet.actors":  # loaded twice, its classes would not be the same ones

@@ -1,7 +1,7 @@
 """
 The rules of the source tree, read from the source.
 
-Rule: a rule is data (`BELOW`, `SEAMS`, `NEVER`, `ALLOWED`), and each finder is shown to find what was planted.
+Rule: a rule is data (`BELOW`, `SEAMS`, `NEVER`, `ALLOWED`); each finder is shown to find what was planted.
 
 Not here: what ruff checks already (docstrings of public modules, classes and functions; common mistakes).
 """
