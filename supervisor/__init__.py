@@ -1,13 +1,10 @@
 """
-Keeps actors alive: starts them in order, watches them, restarts them, stops them in reverse.
+Keeps actors alive: supervisors, the system they stand in, and the two supervisors of work: task and queue.
 
-Rule: deciding is pure (no task, no clock, no I/O); one thin part acts on the decision. A child's exception is
-an exit that its supervisor judges; it never reaches the nursery.
-
-Not here: what an actor does (`callsheet.actors`), and the life of a run as data (`callsheet.store`).
+Rule: decisions are pure (`decide`: no task, no clock); one thin actor does what they say.
+Read first: `spec`, `decide`, `supervisor`.
+Not here: what an actor does (`callsheet.actors`) and what users call (`callsheet`).
 """
 
-if __name__ != "callsheet.supervisor":  # loaded twice, its classes would not be the same ones
-    raise ImportError(
-        f"this folder is callsheet.supervisor: import it by that name, not as {__name__}", name=__name__
-    )
+if __name__ != "callsheet.supervisor":  # another distribution owns the name `supervisor`; and nothing may load twice
+    raise ImportError(f"this folder is the package callsheet.supervisor; import it by that name, not as {__name__}", name=__name__)

@@ -1,0 +1,98 @@
+"""
+The slot that a request carries: answered once, failed once, or closed by whoever stopped waiting.
+
+Rule: an answer never goes through the asker's mailbox, so it can neither be lost in a queue nor wait behind one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+import trio
+from attrs import define, field, frozen
+
+R = TypeVar("R")
+R_contra = TypeVar("R_contra", contravariant=True)
+
+
+class Answerable(Protocol[R_contra]):
+    """Where an answer goes: a Reply somebody waits for, or a Forward into a mailbox."""
+
+    def answer(self, value: R_contra) -> None:
+        """Give the answer. A second one is dropped."""
+
+    def fail(self, error: BaseException) -> None:
+        """Say that there will be none, and why."""
+
+
+@define(eq=False)
+class Reply(Generic[R]):
+    """One answer for one waiting task."""
+
+    _done: bool = field(default=False, init=False)
+    _values: list[R] = field(factory=list, init=False)
+    _error: BaseException | None = field(default=None, init=False)
+    _waiter: trio.lowlevel.Task | None = field(default=None, init=False)
+    _closed: bool = field(default=False, init=False)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether an answer would still reach somebody."""
+        return not (self._done or self._closed)
+
+    def answer(self, value: R) -> None:
+        """See `Answerable.answer`."""
+        if self.is_open:
+            self._values.append(value)
+            self._settle()
+
+    def fail(self, error: BaseException) -> None:
+        """See `Answerable.fail`."""
+        if self.is_open:
+            self._error = error
+            self._settle()
+
+    def _settle(self) -> None:
+        self._done = True
+        if self._waiter is not None:
+            waiter, self._waiter = self._waiter, None
+            trio.lowlevel.reschedule(waiter)
+
+    async def wait(self) -> R:
+        """The answer, or what it failed with. Cancelling the wait closes the slot. Always a checkpoint."""
+        if not self._done:
+            self._waiter = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._abandon)
+        else:
+            await trio.lowlevel.checkpoint()
+        if self._error is not None:
+            raise self._error
+        return self._values[0]
+
+    def _abandon(self, _raise_cancel: object) -> trio.lowlevel.Abort:
+        self._waiter, self._closed = None, True
+        return trio.lowlevel.Abort.SUCCEEDED
+
+
+@frozen(eq=False)
+class Forward(Generic[R]):
+    """Hands the answer (or the failure) on as a call, synchronously: usually a `tell` to the asker."""
+
+    on_answer: Callable[[R], object]
+    on_fail: Callable[[BaseException], object]
+
+    def answer(self, value: R) -> None:
+        """See `Answerable.answer`."""
+        self.on_answer(value)
+
+    def fail(self, error: BaseException) -> None:
+        """See `Answerable.fail`."""
+        self.on_fail(error)
+
+
+@frozen(eq=False, kw_only=True)
+class Request(Generic[R]):
+    """Base of messages that want an answer of type R: the receiver calls `message.reply.answer(value)`, once, any time."""
+
+    reply: Reply[R] = field(factory=Reply, repr=False)

@@ -1,0 +1,57 @@
+"""
+The actor that owns all waiting: it sleeps until the next timer and calls what is due.
+
+Rule: one trio deadline, moved only when an earlier timer is added; no wake-ups without a reason. What it calls is
+synchronous and short: a `tell`, a cancel.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final, Never
+
+import trio
+
+from .actor import Actor
+
+_log = logging.getLogger("callsheet.scheduler")
+
+BUDGET: Final = 1_000
+"""Timers called before other tasks get their turn: about a millisecond's worth."""
+
+
+class Scheduler(Actor[Never]):
+    """Pumps the stage's timers. A new incarnation goes on with the timers that the old one left."""
+
+    async def on_start(self) -> None:
+        """See `Actor.on_start`."""
+        self._sleep = trio.CancelScope()
+        self.stage.timers.on_earlier = self._earlier
+
+    def _earlier(self, when_s: float) -> None:
+        self._sleep.deadline = min(self._sleep.deadline, when_s)
+
+    async def run(self) -> None:
+        """See `Actor.run`."""
+        timers, clock = self.stage.timers, self.stage.seams.clock
+        while not self.cell.stopping:
+            for call in timers.due(clock.mono_s(), BUDGET):
+                try:
+                    call()
+                except Exception:
+                    _log.exception("a timer's call failed: %r", call)
+            if timers.next_s() <= clock.mono_s():
+                await trio.lowlevel.checkpoint()
+                continue
+            with trio.CancelScope(deadline=timers.next_s()) as self._sleep:
+                await self.cell.mailbox.wait()
+
+    async def on_stop(self) -> None:
+        """See `Actor.on_stop`."""
+        self.stage.timers.on_earlier = _nobody_sleeps
+
+
+def _nobody_sleeps(_when_s: float) -> None:
+    """Nobody pumps now; the next incarnation looks at every timer when it starts."""
+
+

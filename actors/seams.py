@@ -1,0 +1,142 @@
+"""
+Everything that comes from outside the program's own logic: time, chance, ids, the end of the process.
+
+Rule: nothing else in the package reads a clock, draws a random number, makes an id or ends the process; a test walks
+the source and keeps it so. That is what makes a run of the whole runtime repeatable from one seed.
+Not here: the store and the network, which are passed in by whoever opens them.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import time
+from collections.abc import Callable
+from typing import Final, NoReturn, Protocol
+
+import trio
+from attrs import define, field
+
+from ..store.records import Now
+
+SECOND_US: Final = 1_000_000
+_CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS: Final = tuple(a + b for a in _CROCKFORD for b in _CROCKFORD)
+
+
+class Clock(Protocol):
+    """Two clocks that start together at open, and may part when somebody sets the wall clock."""
+
+    def mono_s(self) -> float:
+        """Seconds on trio's clock: what timers and deadlines are made of."""
+
+    def steady_us(self) -> int:
+        """The wall time read once at open plus trio's clock since, in microseconds."""
+
+    def wall_us(self) -> int:
+        """The wall clock, microseconds UTC."""
+
+
+@define(eq=False)
+class SystemClock:
+    """The real clocks. Make it inside `trio.run`."""
+
+    _wall_ns: Callable[[], int] = time.time_ns
+    _base_us: int = field(init=False)
+    _base_s: float = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._base_us = self._wall_ns() // 1000
+        self._base_s = trio.current_time()
+
+    def mono_s(self) -> float:
+        """See `Clock.mono_s`."""
+        return trio.current_time()
+
+    def steady_us(self) -> int:
+        """See `Clock.steady_us`."""
+        return self._base_us + int((trio.current_time() - self._base_s) * SECOND_US)
+
+    def wall_us(self) -> int:
+        """See `Clock.wall_us`."""
+        return self._wall_ns() // 1000
+
+
+class Ids(Protocol):
+    """Names for what is new."""
+
+    def run_id(self, at_us: int) -> str:
+        """A new id that sorts after every earlier one of this process."""
+
+    def claim_id(self) -> bytes:
+        """16 random bytes."""
+
+    def boot_id(self) -> str:
+        """Who we are, until close."""
+
+    def token(self) -> str:
+        """A secret of 256 bits, as text for a URL."""
+
+
+def crockford(number: int) -> str:
+    """130 bits as 26 characters that sort like the number (the alphabet of ULIDs)."""
+    return "".join([_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10)])
+
+
+@define(eq=False)
+class RandomIds:
+    """
+    ULIDs: 48 bits of milliseconds and 80 random bits, counted up within a millisecond (https://github.com/ulid/spec).
+
+    Counting up keeps them in order also when the clock stands still or goes back.
+    """
+
+    _bits: Callable[[int], int] = secrets.randbits
+    _last: int = field(default=0, init=False)
+
+    def run_id(self, at_us: int) -> str:
+        """See `Ids.run_id`."""
+        stamp = at_us // 1000 << 80
+        # the top bit of the random part stays free, so that counting up never reaches the next millisecond
+        self._last = self._last + 1 if self._last >= stamp else stamp | self._bits(79)
+        return crockford(self._last)
+
+    def claim_id(self) -> bytes:
+        """See `Ids.claim_id`."""
+        return self._bits(128).to_bytes(16)
+
+    def boot_id(self) -> str:
+        """See `Ids.boot_id`."""
+        return f"{self._bits(64):016x}"
+
+    def token(self) -> str:
+        """See `Ids.token`."""
+        return f"{self._bits(256):064x}"
+
+
+@define(eq=False)
+class Seams:
+    """The set that one runtime is given; `Seams.real()` in production, seeded ones in a simulation."""
+
+    clock: Clock
+    ids: Ids
+    draw: Callable[[], float]
+    """A random number 0 <= x < 1, for jitter."""
+    exit: Callable[[int], NoReturn]
+    """Ends the process at once with this status."""
+
+    @classmethod
+    def real(cls) -> Seams:
+        """The real ones. Make it inside `trio.run`."""
+        return cls(SystemClock(), RandomIds(), random.Random().random, os._exit)
+
+    @classmethod
+    def seeded(cls, seed: int, *, wall_ns: Callable[[], int] | None = None) -> Seams:
+        """Ids and jitter that follow from `seed`; with `wall_ns`, the wall clock too. For tests and simulations."""
+        source = random.Random(seed)  # noqa: S311 -- repeatable on purpose
+        return cls(SystemClock(wall_ns or time.time_ns), RandomIds(source.getrandbits), source.random, os._exit)
+
+    def now(self) -> Now:
+        """One reading of both clocks."""
+        return Now(self.clock.steady_us(), self.clock.wall_us())

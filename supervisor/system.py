@@ -1,0 +1,149 @@
+"""
+A system of actors inside a host's own nursery: opened and closed like any other block.
+
+Rule 1: the tasks of the actors hang in one nursery inside a shielded scope, so that a host that is cancelled still
+    stops them in reverse order, each within its budget. The shield is bounded: it falls when the budgets are spent.
+Rule 2: the host's body stands outside the shield; it is cancelled by the host as ever, and by us when the root gives up.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+from attrs import define, field
+
+from ..actors.cell import Cell
+from ..actors.exits import Exit, Shutdown, StartFailed, error_of
+from ..actors.seams import Seams
+from ..actors.stage import Stage
+from .errors import SupervisionError
+from .spec import SupervisorSpec
+from .supervisor import Supervisor
+
+_log = logging.getLogger("callsheet.system")
+
+
+@define(slots=False)
+class SystemGaveUp(SupervisionError):
+    """The root supervisor gave up, so the host's body was cancelled. The chain of causes follows."""
+
+    exit: Exit
+
+    def __str__(self) -> str:
+        return f"the actor system gave up: {self.exit}"
+
+
+@define(eq=False)
+class ActorSystem:
+    """One tree of actors. Made by `open_system`."""
+
+    seams: Seams
+    grace_s: float
+    """How long work in hand may go on once the system stops."""
+    stage: Stage = field(init=False)
+    root: Cell[Any] = field(init=False)
+    _body: trio.CancelScope = field(factory=trio.CancelScope, init=False)
+    _stop: trio.Event = field(factory=trio.Event, init=False)
+    _ended: Exit | None = field(default=None, init=False)
+
+    def request_stop(self, *, grace_s: float | None = None) -> None:
+        """Begin to stop, with `grace_s` (default: the system's) for work in hand. Again: the earlier end counts."""
+        by_s = self.seams.clock.mono_s() + (self.grace_s if grace_s is None else grace_s)
+        self.stage.stop_by_s = min(by_s, self.stage.stop_by_s if self.stage.stop_by_s is not None else math.inf)
+        self.stage.hurry()
+        self._stop.set()
+
+    def cancel_body(self) -> None:
+        """Cancel the block that opened the system: what leaving it does, follows."""
+        self._body.cancel()
+
+    # -- Parent of the root
+
+    def child_exited(self, _cell: Cell[Any], exit_: Exit) -> None:
+        """See `Parent.child_exited`."""
+        self._ended = exit_
+        if not self._stop.is_set():
+            self._body.cancel()
+            self._stop.set()
+
+    async def _serve(self, spec: SupervisorSpec, task_status: trio.TaskStatus[None]) -> None:
+        with trio.CancelScope(shield=True) as shield:
+            async with trio.open_nursery() as nursery:
+                self.stage = Stage(nursery, self.seams)
+                self.root = Cell(
+                    stage=self.stage, path="", factory=lambda: Supervisor(spec), parent=self, kind="supervisor"
+                )
+                self.stage.add(self.root)
+                await self.root.start()
+                task_status.started()
+                await self._stop.wait()
+                self.root.request_stop()
+                await self.root.wait_gone()
+                self.root.end()
+                # Whoever still lives ignored its stop budget and its cancellation. We can only wait for it; the
+                # host's own cancellation shall reach it too, now that there is no order left to keep.
+                shield.shield = False
+                nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def open_system(
+    spec: SupervisorSpec, *, seams: Seams | None = None, grace_s: float = 8.0
+) -> AsyncIterator[ActorSystem]:
+    """
+    Run the tree of `spec` while the block runs.
+
+    grace_s: seconds that work in hand may take once the block is left, before it is cancelled.
+
+    Leaving the block (normally, by an exception, or cancelled) stops the tree in reverse order. What the body raised
+    comes out as it was, never wrapped in a group. Raises what the first child that could not start raised; SystemGaveUp
+    when the root gave up (the body is cancelled then).
+    """
+    system = ActorSystem(seams or Seams.real(), grace_s)
+    body_error: BaseException | None = None
+    try:
+        async with trio.open_nursery() as outer:
+            await outer.start(system._serve, spec)  # noqa: SLF001 -- one thing in two halves
+            if isinstance(system._ended, StartFailed):  # noqa: SLF001
+                _raise_start_failure(system._ended)  # noqa: SLF001
+            try:
+                with system._body:  # noqa: SLF001
+                    yield system
+            except BaseException as error:
+                body_error = error
+                raise
+            finally:
+                system.request_stop()
+    except BaseExceptionGroup as group:
+        _raise_single(group, body_error)
+        raise
+    ended = system._ended  # noqa: SLF001
+    if ended is not None and not isinstance(ended, Shutdown):
+        raise SystemGaveUp(ended) from error_of(ended)
+
+
+def _raise_start_failure(exit_: StartFailed) -> None:
+    """The first cause is what the user can act on: a port in use, a file held."""
+    error: BaseException = exit_.error
+    while isinstance(error, SupervisionError) and error.__cause__ is not None:
+        error = error.__cause__
+    raise error
+
+
+def _raise_single(group: BaseExceptionGroup[BaseException], body_error: BaseException | None) -> None:
+    """Raise the one exception that `group` holds, as it was raised, unless there are several."""
+    inner: BaseException = group
+    while isinstance(inner, BaseExceptionGroup) and len(inner.exceptions) == 1 and inner is not body_error:
+        inner = inner.exceptions[0]
+    if inner is body_error or not isinstance(inner, BaseExceptionGroup):
+        context = inner.__context__
+        try:
+            raise inner
+        finally:
+            inner.__context__ = context
+            del inner, body_error
