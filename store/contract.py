@@ -4,8 +4,9 @@ What every store promises. Memory, SQLite and PostgreSQL pass one test suite ove
 Rule 1: synchronous, and small: the journal is the only caller of the write side, one batch at a time.
 Rule 2: a command that cannot be done is *answered* (Conflict, a stale Settled), never raised; what is raised
     concerns the whole batch, which then left no trace (`OutcomeUnknown` excepted).
-Rule 3: every change of a run names what it believes of it (status, attempt, claim, fence); a late or second one
-    changes nothing and is told so.
+Rule 3: every change of a run names what it believes of it (status, attempt, claim, fence); a late or second
+    one changes nothing and is told so.
+Rule 4: what a command writes happens at `now.steady_us`; only dueness looks at `now.wall_us` too.
 Not here: when to call (`actors/journal.py`), what follows from a failure (`policy`).
 """
 
@@ -23,8 +24,8 @@ from .records import (
     Due,
     History,
     Lane,
-    Now,
     NewRun,
+    Now,
     OutcomeKind,
     Owner,
     Run,
@@ -40,9 +41,12 @@ from .records import (
 @frozen
 class Insert:
     """
-    Store these runs, all or none. A run whose id, or whose key within its Jobs, is there already is not stored again.
+    Store these runs, all or none. A run whose id, or whose key within its Jobs, is there already is not
+    stored again.
 
-    `strict`: the first key whose run has another payload hash makes the whole command a Conflict.
+    `strict`: the first key whose run has another payload hash makes the whole command a Conflict. Inside one
+    command a repeated id or key is that of its first. A new run is queued or scheduled; any other status is
+    malformed.
     """
 
     runs: tuple[NewRun, ...]
@@ -51,7 +55,10 @@ class Insert:
 
 @frozen
 class Inserted:
-    """One row per run of the Insert, in its order: None where the run was stored, else the run that was there."""
+    """
+    One row per run of the Insert, in its order: None where the run was stored, else the run that was there,
+    without payload.
+    """
 
     existing: tuple[Run | None, ...]
 
@@ -67,11 +74,12 @@ class Conflict:
 @frozen
 class Claim:
     """
-    Give up to `limit` due runs of these lanes to `owner`: order is priority, due, id; one claim_id for all of them.
+    Give up to `limit` due runs of these lanes to `owner`: order is priority, due, id; one claim_id for all of
+    them.
 
-    Each becomes running, its attempt and fence counted up, the attempt durable with this commit. A row is due when its
-    own clock says so: AT_ONCE always, STEADY by `now.steady_us`, WALL by `now.wall_us`. The cost does not grow with
-    rows it may not take.
+    Each becomes running, its attempt and fence counted up, the attempt durable with this commit. A row is due
+    when its own clock says so: AT_ONCE always, STEADY by `now.steady_us`, WALL by `now.wall_us`. The cost
+    does not grow with rows it may not take.
     """
 
     owner: str
@@ -79,6 +87,8 @@ class Claim:
     lanes: tuple[Lane, ...]
     limit: int
     lease_us: int
+    suspects: int | None = None
+    """How many of them may be suspects (`policy.DEATHS_BEFORE_SUSPECT`); None: as many as come."""
 
 
 @frozen
@@ -104,9 +114,10 @@ class Settle:
     """
     End these attempts. A stale one (canceled, rescued, claimed again, settled before) changes nothing.
 
-    The run takes the verdict's status (`lifecycle.step`), its due time and clock (AT_ONCE with due = now when the verdict
-    names none); a verdict that spends adds one to `spent`; deaths: `crashed` adds one, `lease_lost` and `interrupted` keep
-    it, any other outcome sets 0.
+    The run takes the verdict's status (`lifecycle.step`; a move that running does not have is malformed) and,
+    where it waits again, the verdict's due time and clock (AT_ONCE with due = now when the verdict names no
+    time); a verdict that spends adds one to `spent`; deaths: `crashed` adds one, `lease_lost` and
+    `interrupted` keep it, any other outcome sets 0.
     """
 
     settlements: tuple[Settlement, ...]
@@ -144,7 +155,10 @@ class CancelAnswer:
 
 @frozen
 class NoteLate:
-    """Keep what a handler did after its attempt had been ended by others, as the attempt's `late_outcome`."""
+    """
+    Keep what a handler did after its attempt had been ended by others, as the attempt's `late_outcome`. The
+    first one stays.
+    """
 
     run_id: str
     attempt: int
@@ -154,7 +168,11 @@ class NoteLate:
 
 @frozen
 class Renew:
-    """Hold these claims (run id, claim id, fence) for `lease_us` from now, and the owner's row as seen now."""
+    """
+    Hold these claims (run id, claim id, fence) for `lease_us` from now, and the owner's row as seen now.
+
+    A lease that ran out is renewed too, as long as nobody took the run back.
+    """
 
     owner: str
     claims: tuple[tuple[str, bytes, int], ...]
@@ -173,9 +191,9 @@ class Rescue:
     """
     Take back up to `limit` running rows that nobody runs any more, each as `judge` says of the outcome.
 
-    scope: "others": of every other boot id (their owner is proven dead: `crashed`); "expired": of any owner, lease run out
-    (`crashed` when the owner was not seen for two leases, else `lease_lost`); "own": of this owner, except those in `keep`
-    (`interrupted`, handed back).
+    scope: "others": of every other boot id (their owner is proven dead: `crashed`); "expired": of any owner,
+    lease run out (`crashed` when the owner was not seen for two leases, else `lease_lost`); "own": of this
+    owner, except those in `keep` (`interrupted`, handed back). Taken in order of owner, then id.
     """
 
     owner: str
@@ -185,6 +203,10 @@ class Rescue:
     lease_us: int = 0
     lanes: tuple[Lane, ...] | None = None
     """Only runs of these lanes, where given."""
+    at_most_once: frozenset[Lane] = frozenset()
+    """
+    Lanes whose runs a crash or a lost lease ends (`on_crash="dead_letter"`): discarded, cause `on_crash`.
+    """
 
 
 @frozen
@@ -217,7 +239,7 @@ class Register:
 
 @frozen
 class Unregister:
-    """A runtime closed. Its row stays while it still has running rows (its zombies)."""
+    """A runtime closed. Its row is shown as long as it still has running rows (its zombies)."""
 
     boot_id: str
 
@@ -237,17 +259,23 @@ class Reader(Protocol):
         """The run with its payload, attempts and transitions; None when it is not stored."""
 
     def list(self, where: RunFilter, *, limit: int, before: str | None = None) -> tuple[Run, ...]:
-        """Up to `limit` runs that match, newest (greatest id) first, without payloads; `before`: only ids below it."""
+        """
+        Up to `limit` runs that match, newest (greatest id) first, without payloads; `before`: only ids below
+        it.
+        """
 
     def upcoming(self, clock: Clock, after_us: int, until_us: int, limit: int) -> tuple[Due, ...]:
         """
-        Distinct (queue, due) of waiting rows on `clock` with after < due <= until, earliest first, at most `limit` rows read.
+        Distinct (queue, due) of waiting rows on `clock` with after < due <= until, by due, then queue.
 
-        The last entry's `due_us` is where the next page starts when `limit` was reached.
+        Reads about `limit` rows, and then whatever else falls due with the last of them: so the last entry's
+        `due_us` is where the next page starts, and nothing is missed. An empty page is the end.
         """
 
     def counts(self) -> tuple[Count, ...]:
-        """The counters: how many runs of each lane have each status; rows of zero are left out. Never counted."""
+        """
+        The counters: how many runs of each lane have each status; rows of zero are left out. Never counted.
+        """
 
     def snapshot(self, *, limit: int) -> Snapshot:
         """Counters, the newest `limit` runs and the registered runtimes, from one consistent read."""
@@ -265,21 +293,31 @@ class Store(Protocol):
 
     @property
     def exclusive(self) -> bool:
-        """Whether opening proves that no other runtime lives on it (owner lock): then "others" may be rescued at once."""
+        """
+        Whether opening proves that no other runtime lives on it (owner lock): then "others" may be rescued at
+        once.
+        """
 
     def open(self, owner: Owner) -> None:
         """
         Lock it for `owner`, check it, create or migrate the schema, and take it into use.
 
-        Raises CannotOpen, StoreHeld, ForeignDatabase, NewerSchema, DamagedStore, SettingRefused; nothing was changed then.
+        Raises CannotOpen, StoreHeld, ForeignDatabase, NewerSchema, DamagedStore, SettingRefused; nothing was
+        changed then.
         """
 
     def write(self, commands: Sequence[Command], now: Now) -> list[Answer]:
         """
         Do all of it in one durable transaction, in order, and answer each.
 
-        Raises StoreBusy, StoreFull or another StoreError when nothing of it was stored, OutcomeUnknown when that is
-        not known, and whatever a malformed command raises (then nothing was stored either).
+        Raises StoreBusy, StoreFull or another StoreError when nothing of it was stored, OutcomeUnknown when
+        that is not known, and whatever a malformed command raises (then nothing was stored either).
+        """
+
+    def changed(self) -> bool:
+        """
+        Whether somebody else (a Client, another runtime) wrote since this was last asked. Cheap: asked while
+        idle.
         """
 
     def idle(self) -> None:

@@ -2,7 +2,8 @@
 What can go wrong with a store or with what it is asked: one sentence each, the facts as fields.
 
 Rule: an error says what was asked of what, why not, and what would do.
-`CallsheetError` is the base of every error of the package; it stands here because everything else imports this layer.
+`CallsheetError` is the base of every error of the package; it stands here because everything else imports
+this layer.
 """
 
 from __future__ import annotations
@@ -72,12 +73,17 @@ class StoreHeld(StoreError):
     def __str__(self) -> str:
         who = f"process {self.pid}" if self.pid else "another process"
         since = f" (since {self.started})" if self.started else ""
-        return f"{self.path} is held by {who}{since}: one runtime at a time can run the jobs of a SQLite store"
+        return (
+            f"{self.path} is held by {who}{since}: one runtime at a time can run the jobs of a SQLite store"
+        )
 
 
 @define(slots=False)
 class CannotOpen(StoreError):
-    """A store cannot be opened: no such folder, no permission, read-only, a directory, a bad URL. Nothing was changed."""
+    """
+    A store cannot be opened: no such folder, no permission, read-only, a directory, a bad URL. Nothing was
+    changed.
+    """
 
     path: str
     why: str
@@ -94,7 +100,9 @@ class ForeignDatabase(StoreError):
     why: str
 
     def __str__(self) -> str:
-        return f"{self.path} is not a callsheet database ({self.why}): it was left as it is; name another file"
+        return (
+            f"{self.path} is not a callsheet database ({self.why}): it was left as it is; name another file"
+        )
 
 
 @define(slots=False)
@@ -108,8 +116,8 @@ class NewerSchema(StoreError):
 
     def __str__(self) -> str:
         return (
-            f"{self.path} has schema {self.schema}, which needs a release that reads schema {self.min_reader} or newer; "
-            f"this one knows {self.known}: upgrade callsheet"
+            f"{self.path} has schema {self.schema}, which needs a release that reads schema "
+            f"{self.min_reader} or newer; this one knows {self.known}: upgrade callsheet"
         )
 
 
@@ -121,7 +129,10 @@ class DamagedStore(StoreError):
     why: str
 
     def __str__(self) -> str:
-        return f"{self.path} is damaged ({self.why}): it was left as it is; restore a backup, or copy it away and start anew"
+        return (
+            f"{self.path} is damaged ({self.why}): it was left as it is; "
+            "restore a backup, or copy it away and start anew"
+        )
 
 
 @define(slots=False)
@@ -134,7 +145,10 @@ class SettingRefused(StoreError):
     got: str
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.setting} should be {self.wanted}, the database answers {self.got}: nothing was stored"
+        return (
+            f"{self.path}: {self.setting} should be {self.wanted}, the database answers {self.got}: "
+            "nothing was stored"
+        )
 
 
 @define(slots=False)
@@ -145,7 +159,10 @@ class StoreBusy(StoreError):
     waited_s: float
 
     def __str__(self) -> str:
-        return f"{self.path} was locked by another transaction for {self.waited_s:g} s: nothing was stored, try again"
+        return (
+            f"{self.path} was locked by another transaction for {self.waited_s:g} s: "
+            "nothing was stored, try again"
+        )
 
 
 @define(slots=False)
@@ -160,7 +177,9 @@ class StoreFull(StoreError):
 
 @define(slots=False)
 class OutcomeUnknown(StoreError):
-    """A commit failed in a way that does not say whether it is durable: read again by id before you decide."""
+    """
+    A commit failed in a way that does not say whether it is durable: read again by id before you decide.
+    """
 
     path: str
     why: str

@@ -48,3 +48,15 @@ def step(run_id: str, was: Status, move: Move) -> Status:
         return MOVES[was][move]
     except KeyError:
         raise IllegalMove(run_id=run_id, was=was, move=move, possible=tuple(MOVES[was])) from None
+
+
+def birth(status: Status) -> Move:
+    """
+    The move that makes a new run with `status`.
+
+    Raises ValueError when no run begins like that.
+    """
+    for move, born in BIRTHS.items():
+        if born is status:
+            return move
+    raise ValueError(f"a new run is queued or scheduled, not {status}")

@@ -23,8 +23,16 @@ MAX_ATTEMPTS: Final = 10_000
 """Limit of `Retry.attempts`; beyond it a run is not retried but kept for ever."""
 UNREADABLE_WAIT_S: Final = 60
 """How long a run whose payload nobody here can read waits for somebody who can."""
+DEATHS_BEFORE_SUSPECT: Final = 3
+"""
+Deaths of the process in a row under a run that put it under quarantine: at most one such run is on stage at a
+time.
+"""
 DEATHS_BEFORE_POISON: Final = 5
-"""Deaths of the process in a row, with no attempt ended between, that dead-letter a run: 3 make a suspect, 2 more end it."""
+"""
+Deaths of the process in a row, with no attempt ended between, that dead-letter a run: 3 make a suspect, 2
+more end it.
+"""
 
 Seconds: TypeAlias = "float | int | timedelta"
 BackoffName: TypeAlias = Literal["fixed", "exponential"]
@@ -34,7 +42,8 @@ def seconds(value: object, what: str, *, least: float = 0.0, most: float = math.
     """
     `value` (a number of seconds or a timedelta) as a float.
 
-    Raises TypeError for anything else, and ValueError when it is not finite or outside `least` … `most`; both name `what`.
+    Raises TypeError for anything else, and ValueError when it is not finite or outside `least` … `most`; both
+    name `what`.
     """
     if isinstance(value, timedelta):
         value = value.total_seconds()
@@ -62,7 +71,10 @@ def _delays(value: Sequence[Seconds]) -> tuple[float, ...]:
 
 @frozen
 class Custom:
-    """Backoff by a list: the n-th entry is the delay after the n-th spent try; the last repeats. In seconds, at most a day."""
+    """
+    Backoff by a list: the n-th entry is the delay after the n-th spent try; the last repeats. In seconds, at
+    most a day.
+    """
 
     delays: tuple[float, ...] = field(converter=_delays)
 
@@ -70,11 +82,12 @@ class Custom:
 Backoff: TypeAlias = "BackoffName | Custom"
 
 
-def _optional_seconds(what: str) -> object:
-    def convert(value: Seconds | None) -> float | None:
-        return None if value is None else seconds(value, what, most=MAX_DELAY_S)
+def _initial_delay(value: Seconds | None) -> float | None:
+    return None if value is None else seconds(value, "Retry(initial_delay)", most=MAX_DELAY_S)
 
-    return convert
+
+def _max_delay(value: Seconds | None) -> float | None:
+    return None if value is None else seconds(value, "Retry(max_delay)", most=MAX_DELAY_S)
 
 
 def _kinds(value: object) -> tuple[type[BaseException], ...] | None:
@@ -96,12 +109,13 @@ class Retry:
     both leave out comes from `DEFAULT_RETRY`: 5 attempts, exponential, 5 s, at most 300 s, no jitter.
 
     attempts: tries in all, the first one included (1 … 10,000).
-    backoff: "fixed" (the initial delay each time), "exponential" (initial · 2^(n-1) after the n-th spent try) or
-        `Custom([…])`.
+    backoff: "fixed" (the initial delay each time), "exponential" (initial · 2^(n-1) after the n-th spent try)
+        or `Custom([…])`.
     initial_delay: seconds before the second try (0 … 86,400).
-    max_delay: upper bound in seconds (0 … 86,400). It bounds fixed and custom delays only when it is given together with
-        `backoff` in the same Retry.
-    jitter: a fraction (0 … 1): the delay is lengthened at random by up to this part of it, never beyond the bound.
+    max_delay: upper bound in seconds (0 … 86,400). It bounds fixed and custom delays only when it is given
+        together with `backoff` in the same Retry.
+    jitter: a fraction (0 … 1): the delay is lengthened at random by up to this part of it, never beyond the
+        bound.
     on: retry only these exception classes; a timeout matches TimeoutError.
     never: do not retry these.
 
@@ -110,8 +124,8 @@ class Retry:
 
     attempts: int | None = None
     backoff: Backoff | None = None
-    initial_delay: float | None = field(default=None, converter=_optional_seconds("Retry(initial_delay)"))
-    max_delay: float | None = field(default=None, converter=_optional_seconds("Retry(max_delay)"))
+    initial_delay: float | None = field(default=None, converter=_initial_delay)
+    max_delay: float | None = field(default=None, converter=_max_delay)
     jitter: float | None = None
     on: tuple[type[BaseException], ...] | None = field(default=None, converter=_kinds)
     never: tuple[type[BaseException], ...] | None = field(default=None, converter=_kinds)
@@ -119,8 +133,14 @@ class Retry:
     def __attrs_post_init__(self) -> None:
         if self.attempts is not None:
             check_attempts(self.attempts, "Retry(attempts)")
-        if not (self.backoff is None or isinstance(self.backoff, Custom) or self.backoff in ("fixed", "exponential")):
-            raise ValueError(f'Retry(backoff) must be "fixed", "exponential" or Custom([…]), not {self.backoff!r}')
+        if not (
+            self.backoff is None
+            or isinstance(self.backoff, Custom)
+            or self.backoff in ("fixed", "exponential")
+        ):
+            raise ValueError(
+                f'Retry(backoff) must be "fixed", "exponential" or Custom([…]), not {self.backoff!r}'
+            )
         if self.jitter is not None:
             seconds(self.jitter, "Retry(jitter)", most=1)
 
@@ -169,7 +189,8 @@ class RetryPolicy:
         """
         Seconds to wait after the `spent`-th spent try (1, 2, …), with `draw` (0 … 1) for the jitter.
 
-        Always finite, never over a day. Exponential: initial · 2^(n-1), as everywhere; jitter is added, then bounded.
+        Always finite, never over a day. Exponential: initial · 2^(n-1), as everywhere; jitter is added, then
+        bounded.
         """
         if isinstance(self.backoff, Custom):
             delay = self.backoff.delays[min(spent, len(self.backoff.delays)) - 1]
@@ -182,7 +203,6 @@ class RetryPolicy:
 
 
 DEFAULT_RETRY: Final = RetryPolicy()
-
 
 
 class Tried(Protocol):
@@ -235,16 +255,35 @@ def _failed(run: Tried, outcome: Outcome, policy: RetryPolicy, now_us: int, draw
         return Verdict(Move.DISCARD, outcome.kind, error=outcome.error, cause="not_retryable")
     spent = run.spent + 1
     if spent >= run.max_attempts:
-        return Verdict(Move.EXHAUST, outcome.kind, error=outcome.error, cause=f"{spent} of {run.max_attempts} attempts spent")
-    wait_us = outcome.delay_us if outcome.delay_us is not None else int(policy.delay_s(spent, draw) * SECOND_US)
+        return Verdict(
+            Move.EXHAUST,
+            outcome.kind,
+            error=outcome.error,
+            cause=f"{spent} of {run.max_attempts} attempts spent",
+        )
+    wait_us = (
+        outcome.delay_us if outcome.delay_us is not None else int(policy.delay_s(spent, draw) * SECOND_US)
+    )
     return _again(Move.RETRY, outcome, now_us + wait_us, str(outcome.kind))
 
 
 def _rescued(run: Tried, outcome: Outcome, now_us: int) -> Verdict:
     if outcome.kind is OutcomeKind.CRASHED and run.deaths + 1 >= DEATHS_BEFORE_POISON:
-        return Verdict(Move.POISON, outcome.kind, error=outcome.error, cause=f"poisoned: {run.deaths + 1} crashes in a row")
+        return Verdict(
+            Move.POISON,
+            outcome.kind,
+            error=outcome.error,
+            cause=f"poisoned: {run.deaths + 1} crashes in a row",
+        )
     return _again(Move.RESCUE, outcome, now_us, str(outcome.kind))
 
 
 def _again(move: Move, outcome: Outcome, due_us: int, cause: str) -> Verdict:
-    return Verdict(move, outcome.kind, due_us=due_us, clock=Clock.STEADY, error=outcome.error, cause=outcome.cause or cause)
+    return Verdict(
+        move,
+        outcome.kind,
+        due_us=due_us,
+        clock=Clock.STEADY,
+        error=outcome.error,
+        cause=outcome.cause or cause,
+    )

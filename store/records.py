@@ -3,7 +3,8 @@ The nouns that survive: what a store keeps of a run, and what it is told and ans
 
 Rule 1: everything here is a frozen value; nothing here does anything.
 Rule 2: times are integer microseconds UTC (`…_us`), payloads are bytes, ids sort by time.
-Not here: how a record is stored (`codec`, `sqlite`), which change is legal (`lifecycle`), what follows from a failure (`policy`).
+Not here: how a record is stored (`codec`, `sqlite`), which change is legal (`lifecycle`), what follows from a
+    failure (`policy`).
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ from typing import Final
 from attrs import field, frozen
 
 HISTORY_FIRST: Final = 10
-"""Attempts kept from the start of a run's history; together with HISTORY_LAST it bounds a run that never ends."""
+"""
+Attempts kept from the start of a run's history; together with HISTORY_LAST it bounds a run that never ends.
+"""
 HISTORY_LAST: Final = 90
 """Attempts kept from the end of a run's history."""
+OWNER_KEPT_US: Final = 86_400_000_000
+"""An owner that was not seen for a day, and runs nothing, is forgotten when the next one registers."""
 
 
 class Status(StrEnum):
@@ -254,6 +259,7 @@ class Transition:
 
     run_id: str
     seq: int
+    """1, 2, … without gaps (but those of attempts that the history no longer keeps)."""
     was: Status | None
     now: Status
     move: Move
@@ -264,7 +270,10 @@ class Transition:
 
 @frozen
 class History:
-    """A run with its attempts (the first 10 and the last 90) and transitions, oldest first."""
+    """
+    A run with its attempts (the first 10 and the last 90) and the transitions that go with them, oldest
+    first.
+    """
 
     run: Run
     attempts: tuple[Attempt, ...]

@@ -1,0 +1,147 @@
+"""
+The arithmetic that all stores share: what a command does to the times and numbers of a run.
+
+Rule: pure. A store may say the same in SQL; the suite compares it with this.
+Not here: which status follows (`lifecycle`), what a failure leads to (`policy`).
+"""
+
+from __future__ import annotations
+
+from .contract import Rescue
+from .lifecycle import step
+from .policy import DEFAULT_RETRY, judge
+from .records import (
+    HISTORY_FIRST,
+    HISTORY_LAST,
+    Attempt,
+    Claimed,
+    Clock,
+    Move,
+    NewRun,
+    Now,
+    Outcome,
+    OutcomeKind,
+    Run,
+    Status,
+    Verdict,
+)
+
+
+def run_of(new: NewRun) -> Run:
+    """The row that a new run begins as."""
+    return Run(
+        id=new.id,
+        lane=new.lane,
+        status=new.status,
+        due_us=new.due_us,
+        clock=new.clock,
+        priority=new.priority,
+        attempt=0,
+        spent=0,
+        deaths=0,
+        max_attempts=new.max_attempts,
+        timeout_us=new.timeout_us,
+        created_us=new.created_us,
+        updated_us=new.created_us,
+        ended_us=None,
+        cause=None,
+        idempotency_key=new.idempotency_key,
+        payload_hash=new.payload_hash,
+        trace_id=new.trace_id,
+        replay_of=new.replay_of,
+        reason=new.reason,
+        schedule_key=new.schedule_key,
+        nominal_us=new.nominal_us,
+        owner=None,
+        claim_id=None,
+        fence=0,
+        started_us=None,
+        lease_until_us=None,
+        stuck_since_us=None,
+        payload=new.payload,
+        result=None,
+        result_error=None,
+        progress=None,
+    )
+
+
+def claimed_of(run: Run) -> Claimed:
+    """What a Claim answers of a run that it made running."""
+    assert run.claim_id is not None
+    assert run.started_us is not None
+    assert run.payload is not None
+    return Claimed(
+        run_id=run.id,
+        lane=run.lane,
+        attempt=run.attempt,
+        spent=run.spent,
+        deaths=run.deaths,
+        max_attempts=run.max_attempts,
+        timeout_us=run.timeout_us,
+        priority=run.priority,
+        claim_id=run.claim_id,
+        fence=run.fence,
+        started_us=run.started_us,
+        created_us=run.created_us,
+        payload=run.payload,
+        trace_id=run.trace_id,
+        nominal_us=run.nominal_us,
+    )
+
+
+def current_attempt(run: Run) -> Attempt | None:
+    """The attempt that a running run is in; it has no row of its own yet."""
+    if run.status is not Status.RUNNING:
+        return None
+    assert run.started_us is not None
+    assert run.claim_id is not None
+    assert run.owner is not None
+    return Attempt(run.id, run.attempt, run.started_us, None, None, None, run.claim_id, run.fence, run.owner)
+
+
+def in_history(n: int, last: int) -> bool:
+    """Whether attempt `n` of a run whose last attempt is `last` is among those that its history keeps."""
+    return n <= HISTORY_FIRST or n > last - HISTORY_LAST
+
+
+def is_due(due_us: int, clock: Clock, now: Now) -> bool:
+    """Whether a waiting run may start: its own clock has reached its time."""
+    if clock is Clock.AT_ONCE:
+        return True
+    return due_us <= (now.steady_us if clock is Clock.STEADY else now.wall_us)
+
+
+def due_of(verdict: Verdict, now: Now) -> tuple[int, Clock]:
+    """When, and by which clock, a run that waits again is due."""
+    if verdict.due_us is None:
+        return now.steady_us, Clock.AT_ONCE
+    return verdict.due_us, verdict.clock
+
+
+def deaths_after(deaths: int, outcome: OutcomeKind) -> int:
+    """Deaths in a row after one more attempt ended."""
+    if outcome is OutcomeKind.CRASHED:
+        return deaths + 1
+    return deaths if outcome in (OutcomeKind.LEASE_LOST, OutcomeKind.INTERRUPTED) else 0
+
+
+def lost_as(command: Rescue, seen_us: int | None, now_us: int) -> OutcomeKind:
+    """
+    How the attempt of a run that nobody runs any more ended, when its owner was last seen then (None: never).
+    """
+    if command.scope == "own":
+        return OutcomeKind.INTERRUPTED
+    seen = seen_us is not None and seen_us + 2 * command.lease_us > now_us
+    return OutcomeKind.LEASE_LOST if command.scope == "expired" and seen else OutcomeKind.CRASHED
+
+
+def rescue_verdict(run: Run, outcome: OutcomeKind, command: Rescue, now_us: int) -> Verdict:
+    """What becomes of a run that is taken back."""
+    if run.lane in command.at_most_once and outcome is not OutcomeKind.INTERRUPTED:
+        return Verdict(Move.DISCARD, outcome, cause="on_crash")
+    return judge(run, Outcome(outcome), DEFAULT_RETRY, now_us)
+
+
+def status_after(run_id: str, verdict: Verdict) -> Status:
+    """The status that a running run takes. Raises IllegalMove when running has no such move."""
+    return step(run_id, Status.RUNNING, verdict.move)

@@ -1,0 +1,106 @@
+"""
+Reading what a store in memory keeps.
+
+Rule: it takes the lock that a write holds, so it sees only what is committed.
+Not here: the dicts (`memory_tables`), writing (`memory`).
+"""
+
+from __future__ import annotations
+
+from attrs import evolve
+
+from .arithmetic import current_attempt, in_history
+from .errors import StoreClosed
+from .memory_tables import Tables
+from .records import WAITING, Clock, Count, Due, History, Run, RunFilter, Snapshot, Status
+
+
+class MemoryReader:
+    """Reads the tables of a MemoryStore."""
+
+    def __init__(self, tables: Tables, name: str) -> None:
+        self._tables: Tables | None = tables
+        self._name = name
+
+    def get(self, run_id: str) -> History | None:
+        """The run with its payload, attempts and transitions; None when it is not stored."""
+        tables = self._open()
+        with tables.lock:
+            run = tables.runs.get(run_id)
+            if run is None:
+                return None
+            current = current_attempt(run)
+            attempts = tuple(a for a in tables.attempts.get(run_id, ()) if in_history(a.n, run.attempt))
+            return History(
+                run, attempts if current is None else (*attempts, current), tables.transitions[run_id]
+            )
+
+    def list(self, where: RunFilter, *, limit: int, before: str | None = None) -> tuple[Run, ...]:
+        """Up to `limit` runs that match, newest first, without payloads."""
+        tables = self._open()
+        with tables.lock:
+            ids = sorted((i for i in tables.runs if before is None or i < before), reverse=True)
+            matching = (run for i in ids if matches(run := tables.runs[i], where))
+            return tuple(evolve(run, payload=None) for run, _ in zip(matching, range(limit), strict=False))
+
+    def upcoming(self, clock: Clock, after_us: int, until_us: int, limit: int) -> tuple[Due, ...]:
+        """What falls due on `clock` in the window, earliest first."""
+        tables = self._open()
+        if clock is Clock.AT_ONCE:
+            return ()
+        with tables.lock:
+            rows = sorted(
+                (run.due_us, run.lane.queue)
+                for status in WAITING
+                for run in tables.of_status(status)
+                if run.clock is clock and after_us < run.due_us <= until_us
+            )
+        last_us = rows[:limit][-1][0] if rows and limit > 0 else after_us
+        return tuple(Due(queue, clock, due_us) for due_us, queue in dict.fromkeys(rows) if due_us <= last_us)
+
+    def counts(self) -> tuple[Count, ...]:
+        """The counters, without rows of zero."""
+        tables = self._open()
+        with tables.lock:
+            counts = [Count(lane, status, len(ids)) for (lane, status), ids in tables.ids.items() if ids]
+        return tuple(
+            sorted(counts, key=lambda c: (c.lane.jobs, c.lane.queue, c.lane.task, c.lane.schema, c.status))
+        )
+
+    def snapshot(self, *, limit: int) -> Snapshot:
+        """Counters, newest runs and runtimes."""
+        tables = self._open()
+        with tables.lock:
+            busy = {run.owner for run in tables.of_status(Status.RUNNING)}
+            owners = [
+                each.owner for each in tables.owners.values() if not each.closed or each.owner.boot_id in busy
+            ]
+            owners.sort(key=lambda owner: (owner.started_us, owner.boot_id))
+            return Snapshot(self.counts(), self.list(RunFilter(), limit=limit), tuple(owners))
+
+    def close(self) -> None:
+        """Read no more; twice does nothing."""
+        self._tables = None
+
+    def _open(self) -> Tables:
+        if self._tables is None:
+            raise StoreClosed(self._name)
+        return self._tables
+
+
+def matches(run: Run, where: RunFilter) -> bool:
+    """Whether a run is one of those that the filter asks for."""
+    asked = (
+        (where.jobs, run.lane.jobs),
+        (where.task, run.lane.task),
+        (where.queue, run.lane.queue),
+        (where.status, run.status),
+        (where.idempotency_key, run.idempotency_key),
+        (where.trace_id, run.trace_id),
+        (where.replay_of, run.replay_of),
+    )
+    return (
+        all(wanted is None or wanted == has for wanted, has in asked)
+        and (where.created_from_us is None or run.created_us >= where.created_from_us)
+        and (where.created_before_us is None or run.created_us < where.created_before_us)
+    )
