@@ -8,6 +8,4 @@ Not here: who starts, watches and restarts an actor (`callsheet.supervisor`); wh
 """
 
 if __name__ != "callsheet.actors":  # loaded twice, its classes would not be the same ones
-    raise ImportError(
-        f"this folder is callsheet.actors: import it by that name, not as {__name__}", name=__name__
-    )
+    raise ImportError(f"this folder is callsheet.actors: import it by that name, not as {__name__}", name=__name__)

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from .reply import Request
-
 if TYPE_CHECKING:
     from .cell import Cell
     from .ref import Ref
@@ -63,8 +61,7 @@ class Actor(Generic[M]):
                     await waiting
             except BaseException as error:
                 self.cell.mailbox.put_back(list(messages[done + 1 :]))
-                if isinstance(message, Request):
-                    self.cell.refuse(message, error)
+                self.cell.refuse(message, error)
                 raise
 
     async def run(self) -> None:

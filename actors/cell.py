@@ -19,7 +19,7 @@ from .errors import ActorDown
 from .exits import Crashed, Exit, Killed, Normal, Shutdown, StartFailed
 from .mailbox import Mailbox
 from .ref import Ref
-from .reply import Request
+from .reply import reply_of
 
 if TYPE_CHECKING:
     from .stage import Stage
@@ -53,7 +53,9 @@ class Cell(Generic[M]):
 
     stage: Stage
     path: str
-    """`/tasks/app.background/deliver-webhook`: unique while it lives."""
+    """`/tasks/app/background/deliver-webhook`: unique while it lives."""
+    name: str
+    """What its siblings are told apart by; it may contain "/"."""
     factory: Callable[[], Actor[M]]
     parent: Parent
     kind: str = "actor"
@@ -68,6 +70,8 @@ class Cell(Generic[M]):
     stopping: bool = field(default=False, init=False)
     exit: Exit | None = field(default=None, init=False)
     """Of the last incarnation that ended."""
+    parked: bool = field(default=False, init=False)
+    """Its supervisor gave up on it; what is sent to it waits."""
     _scope: trio.CancelScope = field(init=False)
     _killed: bool = field(default=False, init=False)
     _settled: trio.Event = field(init=False)
@@ -78,11 +82,6 @@ class Cell(Generic[M]):
     def __attrs_post_init__(self) -> None:
         self.mailbox = Mailbox(self.capacity)
         self.ref = Ref(self)
-
-    @property
-    def name(self) -> str:
-        """The last part of the path."""
-        return self.path.rsplit("/", 1)[-1]
 
     # -- what a supervisor does with it
 
@@ -117,17 +116,18 @@ class Cell(Generic[M]):
         self.state = CellState.ENDED
         self.stage.registry.pop(self.path, None)
         for message in self.mailbox.take_now():
-            if isinstance(message, Request):
-                self.refuse(message, None)
-            else:
-                self.stage.count_undelivered(self.path, message)
+            self.refuse(message)
 
-    def refuse(self, request: Request[Any], error: BaseException | None) -> None:
-        """Tell an asker that its request died with us."""
-        why = Crashed(error) if error is not None else self.exit or Shutdown()
-        failure = ActorDown(self.path, why)
+    def refuse(self, message: object, error: BaseException | None = None) -> None:
+        """This message is handled by nobody, or died with us by `error`: tell its asker; without one, count it."""
+        reply = reply_of(message)
+        if reply is None:
+            if error is None:
+                self.stage.count_undelivered(self.path, message)
+            return
+        failure = ActorDown(self.path, Crashed(error) if error is not None else self.exit or Shutdown())
         failure.__cause__ = error
-        request.reply.fail(failure)
+        reply.fail(failure)
 
     # -- the incarnation's task
 

@@ -6,12 +6,11 @@ Rule: a Ref names the logical actor, so it stays good across restarts.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from attrs import frozen
 
-from .errors import ActorDown, AskTimeout, MailboxFull
-from .exits import Shutdown
+from .errors import AskTimeout, MailboxFull
 from .reply import Request
 
 if TYPE_CHECKING:
@@ -32,6 +31,11 @@ class Ref(Generic[M]):
         """The actor's name, from the root: `/tasks/app.background/deliver-webhook`."""
         return self._cell.path
 
+    @property
+    def waiting(self) -> int:
+        """How many messages wait in its mailbox."""
+        return len(self._cell.mailbox)
+
     def tell(self, message: M) -> None:
         """
         Put `message` into the mailbox and go on; it is handled later, after what was put there before.
@@ -41,7 +45,7 @@ class Ref(Generic[M]):
         """
         cell = self._cell
         if cell.state == "ended":
-            _undeliverable(cell, message)
+            cell.refuse(message)
         elif not cell.mailbox.put(message):
             assert cell.capacity is not None, "an unbounded mailbox takes everything"
             raise MailboxFull(cell.path, cell.capacity)
@@ -49,7 +53,7 @@ class Ref(Generic[M]):
     def tell_control(self, message: M) -> None:
         """As `tell`, ahead of the user lane and outside its capacity: for the runtime's own news."""
         if self._cell.state == "ended":
-            _undeliverable(self._cell, message)
+            self._cell.refuse(message)
         else:
             self._cell.mailbox.put_control(message)
 
@@ -68,10 +72,3 @@ class Ref(Generic[M]):
             return await request.reply.wait()
         finally:
             timer.cancel()
-
-
-def _undeliverable(cell: Cell[Any], message: object) -> None:
-    if isinstance(message, Request):
-        message.reply.fail(ActorDown(cell.path, cell.exit or Shutdown()))
-    else:
-        cell.stage.count_undelivered(cell.path, message)

@@ -96,3 +96,8 @@ class Request(Generic[R]):
     """Base of messages that want an answer of type R: the receiver calls `message.reply.answer(value)`, once, any time."""
 
     reply: Reply[R] = field(factory=Reply, repr=False)
+
+
+def reply_of(message: object) -> Answerable[object] | None:
+    """Where an answer to `message` would go, if it wants one: its `reply`."""
+    return getattr(message, "reply", None)

@@ -38,7 +38,7 @@ class Scheduler(Actor[Never]):
             for call in timers.due(clock.mono_s(), BUDGET):
                 try:
                     call()
-                except Exception:
+                except Exception:  # noqa: BLE001 -- logged; the loop goes on
                     _log.exception("a timer's call failed: %r", call)
             if timers.next_s() <= clock.mono_s():
                 await trio.lowlevel.checkpoint()
@@ -53,5 +53,3 @@ class Scheduler(Actor[Never]):
 
 def _nobody_sleeps(_when_s: float) -> None:
     """Nobody pumps now; the next incarnation looks at every timer when it starts."""
-
-

@@ -125,17 +125,21 @@ class Seams:
     """A random number 0 <= x < 1, for jitter."""
     exit: Callable[[int], NoReturn]
     """Ends the process at once with this status."""
+    threads: bool = True
+    """Whether blocking calls get threads; not in a simulation, where the mock clock would jump while one is in flight."""
 
     @classmethod
     def real(cls) -> Seams:
         """The real ones. Make it inside `trio.run`."""
-        return cls(SystemClock(), RandomIds(), random.Random().random, os._exit)
+        return cls(SystemClock(), RandomIds(), random.Random().random, os._exit)  # noqa: S311 -- jitter is no secret
 
     @classmethod
     def seeded(cls, seed: int, *, wall_ns: Callable[[], int] | None = None) -> Seams:
-        """Ids and jitter that follow from `seed`; with `wall_ns`, the wall clock too. For tests and simulations."""
+        """Ids and jitter that follow from `seed`, the wall clock from `wall_ns`, and no threads. For simulations."""
         source = random.Random(seed)  # noqa: S311 -- repeatable on purpose
-        return cls(SystemClock(wall_ns or time.time_ns), RandomIds(source.getrandbits), source.random, os._exit)
+        return cls(
+            SystemClock(wall_ns or time.time_ns), RandomIds(source.getrandbits), source.random, os._exit, threads=False
+        )
 
     def now(self) -> Now:
         """One reading of both clocks."""

@@ -14,11 +14,121 @@ from typing import TYPE_CHECKING, Final
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    # One line a name, in the order of the table: from .jobs import Jobs as Jobs
-    pass
+    # One line a name, in the order of the table
+    from .actors.control import Discard as Discard
+    from .actors.control import RetryAfter as RetryAfter
+    from .actors.control import Snooze as Snooze
+    from .actors.journal import Overloaded as Overloaded
+    from .context import Context as Context
+    from .enqueue import EnqueueOptions as EnqueueOptions
+    from .enqueue import EnqueueResult as EnqueueResult
+    from .enqueue import Entry as Entry
+    from .errors import AlreadyDeclared as AlreadyDeclared
+    from .errors import AmbiguousRuntime as AmbiguousRuntime
+    from .errors import IdempotencyConflict as IdempotencyConflict
+    from .errors import InvalidName as InvalidName
+    from .errors import InvalidOption as InvalidOption
+    from .errors import InvalidSchedule as InvalidSchedule
+    from .errors import NotOpen as NotOpen
+    from .errors import RunNotFinished as RunNotFinished
+    from .errors import RunNotFound as RunNotFound
+    from .errors import RuntimeGaveUp as RuntimeGaveUp
+    from .errors import ShuttingDown as ShuttingDown
+    from .errors import TooMany as TooMany
+    from .errors import UnknownQueue as UnknownQueue
+    from .errors import UnknownTask as UnknownTask
+    from .errors import WaitTimeout as WaitTimeout
+    from .jobs import Jobs as Jobs
+    from .monitor import Monitor as Monitor
+    from .queues import Queue as Queue
+    from .runs import CancelResult as CancelResult
+    from .runs import Page as Page
+    from .runs import RunDetails as RunDetails
+    from .runs import Runs as Runs
+    from .runtime import OpenOptions as OpenOptions
+    from .runtime import Runtime as Runtime
+    from .runtime import open_runtime as open_runtime
+    from .store.errors import CallsheetError as CallsheetError
+    from .store.errors import CannotOpen as CannotOpen
+    from .store.errors import DamagedStore as DamagedStore
+    from .store.errors import ForeignDatabase as ForeignDatabase
+    from .store.errors import NewerSchema as NewerSchema
+    from .store.errors import OutcomeUnknown as OutcomeUnknown
+    from .store.errors import PayloadInvalid as PayloadInvalid
+    from .store.errors import PayloadTooLarge as PayloadTooLarge
+    from .store.errors import SettingRefused as SettingRefused
+    from .store.errors import StoreBusy as StoreBusy
+    from .store.errors import StoreError as StoreError
+    from .store.errors import StoreFull as StoreFull
+    from .store.errors import StoreHeld as StoreHeld
+    from .store.policy import Custom as Custom
+    from .store.policy import Retry as Retry
+    from .store.policy import RetryPolicy as RetryPolicy
+    from .store.records import Attempt as Attempt
+    from .store.records import Run as Run
+    from .store.records import Status as Status
+    from .store.records import Transition as Transition
+    from .task import Task as Task
+    from .tree import Node as Node
 
-# {public name: the module that defines it}, for example "Jobs": "callsheet.jobs"
-_HOME: Final[dict[str, str]] = {}
+# {public name: the module that defines it}
+_HOME: Final[dict[str, str]] = {
+    "Jobs": "callsheet.jobs",
+    "Task": "callsheet.task",
+    "Queue": "callsheet.queues",
+    "Context": "callsheet.context",
+    "Entry": "callsheet.enqueue",
+    "EnqueueOptions": "callsheet.enqueue",
+    "EnqueueResult": "callsheet.enqueue",
+    "Runtime": "callsheet.runtime",
+    "open_runtime": "callsheet.runtime",
+    "OpenOptions": "callsheet.runtime",
+    "RunDetails": "callsheet.runs",
+    "Page": "callsheet.runs",
+    "CancelResult": "callsheet.runs",
+    "Runs": "callsheet.runs",
+    "Node": "callsheet.tree",
+    "Monitor": "callsheet.monitor",
+    "Retry": "callsheet.store.policy",
+    "Custom": "callsheet.store.policy",
+    "RetryPolicy": "callsheet.store.policy",
+    "Discard": "callsheet.actors.control",
+    "RetryAfter": "callsheet.actors.control",
+    "Snooze": "callsheet.actors.control",
+    "Overloaded": "callsheet.actors.journal",
+    "Run": "callsheet.store.records",
+    "Attempt": "callsheet.store.records",
+    "Transition": "callsheet.store.records",
+    "Status": "callsheet.store.records",
+    "CallsheetError": "callsheet.store.errors",
+    "PayloadInvalid": "callsheet.store.errors",
+    "PayloadTooLarge": "callsheet.store.errors",
+    "StoreError": "callsheet.store.errors",
+    "StoreHeld": "callsheet.store.errors",
+    "StoreBusy": "callsheet.store.errors",
+    "StoreFull": "callsheet.store.errors",
+    "CannotOpen": "callsheet.store.errors",
+    "ForeignDatabase": "callsheet.store.errors",
+    "NewerSchema": "callsheet.store.errors",
+    "DamagedStore": "callsheet.store.errors",
+    "SettingRefused": "callsheet.store.errors",
+    "OutcomeUnknown": "callsheet.store.errors",
+    "InvalidName": "callsheet.errors",
+    "InvalidSchedule": "callsheet.errors",
+    "InvalidOption": "callsheet.errors",
+    "UnknownTask": "callsheet.errors",
+    "UnknownQueue": "callsheet.errors",
+    "AlreadyDeclared": "callsheet.errors",
+    "NotOpen": "callsheet.errors",
+    "AmbiguousRuntime": "callsheet.errors",
+    "ShuttingDown": "callsheet.errors",
+    "RunNotFound": "callsheet.errors",
+    "RunNotFinished": "callsheet.errors",
+    "WaitTimeout": "callsheet.errors",
+    "IdempotencyConflict": "callsheet.errors",
+    "TooMany": "callsheet.errors",
+    "RuntimeGaveUp": "callsheet.errors",
+}
 
 if not TYPE_CHECKING:  # a type checker that saw a module __getattr__ would accept every misspelt name
     __all__ = ["__version__"]

@@ -7,4 +7,6 @@ Not here: what an actor does (`callsheet.actors`) and what users call (`callshee
 """
 
 if __name__ != "callsheet.supervisor":  # another distribution owns the name `supervisor`; and nothing may load twice
-    raise ImportError(f"this folder is the package callsheet.supervisor; import it by that name, not as {__name__}", name=__name__)
+    raise ImportError(
+        f"this folder is the package callsheet.supervisor; import it by that name, not as {__name__}", name=__name__
+    )

@@ -41,7 +41,7 @@ Decision: TypeAlias = Leave | RestartThese | Park | GiveUp
 
 
 def wants_restart(restart: Restart, exit_: Exit) -> bool:
-    """The table permanent/transient/temporary × normal/shutdown/abnormal."""
+    """The table: permanent, transient, temporary by normal, shutdown, abnormal."""
     match restart:
         case Restart.PERMANENT:
             return True

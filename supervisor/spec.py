@@ -58,7 +58,7 @@ class ChildSpec:
     """
     One child.
 
-    name: unique among its siblings, without "/". make: called for every incarnation. stop_budget_s: seconds from asking to
+    name: unique among its siblings, not empty. make: called for every incarnation. stop_budget_s: seconds from asking to
     stop until it is cancelled; infinity for supervisors, whose children have budgets of their own. intensity: a budget of
     its own instead of a share of the supervisor's.
     """
@@ -72,8 +72,8 @@ class ChildSpec:
     intensity: Intensity | None = None
 
     def __attrs_post_init__(self) -> None:
-        if not self.name or "/" in self.name:
-            raise ValueError(f'a child\'s name must not be empty or contain "/": {self.name!r}')
+        if not self.name:
+            raise ValueError("a child's name must not be empty")
         if not self.stop_budget_s >= 0:
             raise ValueError(f"stop_budget_s of {self.name} must be 0 or more, not {self.stop_budget_s}")
 

@@ -71,6 +71,7 @@ class Supervisor(Actor[ChildExited]):
             cell: Cell[Any] = Cell(
                 stage=self.stage,
                 path=f"{self.cell.path}/{spec.name}",
+                name=spec.name,
                 factory=spec.make,
                 parent=self,
                 kind=spec.kind,
@@ -110,7 +111,7 @@ class Supervisor(Actor[ChildExited]):
             case Leave():
                 self._forget(child)
             case Park():
-                child.parked = exit_
+                child.parked, child.cell.parked = exit_, True
                 _log.error("%s is parked: %s", child.cell.path, exit_, exc_info=error_of(exit_))
             case GiveUp():
                 limit = child.spec.intensity or self.spec.intensity
@@ -166,5 +167,3 @@ class Supervisor(Actor[ChildExited]):
             return
         cell.state = CellState.ZOMBIE
         _log.error("%s ignores cancellation: left behind as a zombie", cell.path)
-
-

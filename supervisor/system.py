@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -71,14 +71,25 @@ class ActorSystem:
             self._body.cancel()
             self._stop.set()
 
-    async def _serve(self, spec: SupervisorSpec, task_status: trio.TaskStatus[None]) -> None:
+    async def _serve(
+        self,
+        spec: SupervisorSpec,
+        prepare: Callable[[ActorSystem], object],
+        task_status: trio.TaskStatus[None],
+    ) -> None:
         with trio.CancelScope(shield=True) as shield:
             async with trio.open_nursery() as nursery:
                 self.stage = Stage(nursery, self.seams)
                 self.root = Cell(
-                    stage=self.stage, path="", factory=lambda: Supervisor(spec), parent=self, kind="supervisor"
+                    stage=self.stage,
+                    path="",
+                    name="root",
+                    factory=lambda: Supervisor(spec),
+                    parent=self,
+                    kind="supervisor",
                 )
                 self.stage.add(self.root)
+                prepare(self)
                 await self.root.start()
                 task_status.started()
                 await self._stop.wait()
@@ -93,12 +104,17 @@ class ActorSystem:
 
 @asynccontextmanager
 async def open_system(
-    spec: SupervisorSpec, *, seams: Seams | None = None, grace_s: float = 8.0
+    spec: SupervisorSpec,
+    *,
+    seams: Seams | None = None,
+    grace_s: float = 8.0,
+    prepare: Callable[[ActorSystem], object] = lambda _system: None,
 ) -> AsyncIterator[ActorSystem]:
     """
     Run the tree of `spec` while the block runs.
 
-    grace_s: seconds that work in hand may take once the block is left, before it is cancelled.
+    grace_s: seconds that work in hand may take once the block is left, before it is cancelled. prepare: called with the
+    system before its first actor starts.
 
     Leaving the block (normally, by an exception, or cancelled) stops the tree in reverse order. What the body raised
     comes out as it was, never wrapped in a group. Raises what the first child that could not start raised; SystemGaveUp
@@ -108,7 +124,7 @@ async def open_system(
     body_error: BaseException | None = None
     try:
         async with trio.open_nursery() as outer:
-            await outer.start(system._serve, spec)  # noqa: SLF001 -- one thing in two halves
+            await outer.start(system._serve, spec, prepare)  # noqa: SLF001 -- one thing in two halves
             if isinstance(system._ended, StartFailed):  # noqa: SLF001
                 _raise_start_failure(system._ended)  # noqa: SLF001
             try:

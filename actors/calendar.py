@@ -1,0 +1,174 @@
+"""
+The near future of the store, as timers: when a run becomes due, its queue is woken.
+
+Rule 1: it holds a window of time only, and one timer per queue and millisecond; the rest waits in the store.
+Rule 2: what it sends is an empty wake-up. The claim that follows compares every row with its own clock, so a timer that
+    fires early costs a look, and one that was lost costs a second at most.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final, TypeAlias, assert_never
+
+from attrs import define, field, frozen
+
+from ..store.records import Clock, Due
+from .actor import Actor
+from .timers import Timer
+
+_log = logging.getLogger("callsheet.calendar")
+
+WINDOW_US: Final = 60_000_000
+"""How far ahead timers are held."""
+PAGE: Final = 5_000
+"""Entries read from the store at a time; more than there are queues, or a page could not get past one instant."""
+LOOK_S: Final = 1.0
+"""How often queues look without being woken, and the wall clock is compared: bounds what a lost wake-up costs."""
+DRIFT_US: Final = 10_000
+"""A wall clock that moved by more than this against the steady one has been set: its timers are made anew."""
+GRAIN_US: Final = 1_000
+"""Wake-ups of one queue within this are one."""
+
+
+@frozen
+class Expect:
+    """These become due; committed already."""
+
+    dues: tuple[Due, ...]
+
+
+@frozen
+class Look:
+    """A second has passed."""
+
+
+@frozen
+class Fire:
+    """A timer's time has come."""
+
+    key: tuple[str, Clock, int]
+
+
+CalendarMessage: TypeAlias = Expect | Look | Fire
+Upcoming: TypeAlias = Callable[[Clock, int, int, int], Awaitable[tuple[Due, ...]]]
+"""(clock, after_us, until_us, limit) -> a page of the store's future, read somewhere else than in our task."""
+
+
+@define(eq=False)
+class Horizon:
+    """Up to where the future of one clock is held as timers."""
+
+    until_us: int
+    timers: dict[tuple[str, Clock, int], Timer] = field(factory=dict)
+
+
+class Calendar(Actor[CalendarMessage]):
+    """Wakes queues in time. `wake(queue)` and `wake_all()` must be cheap and may be called for nothing."""
+
+    def __init__(self, upcoming: Upcoming, wake: Callable[[str], object], wake_all: Callable[[], object]) -> None:
+        self._upcoming = upcoming
+        self._wake = wake
+        self._wake_all = wake_all
+
+    async def on_start(self) -> None:
+        """Read the first window of both clocks."""
+        self._horizons = {clock: Horizon(self._now_us(clock)) for clock in (Clock.STEADY, Clock.WALL)}
+        self._offset_us = self._wall_offset_us()
+        self._next_look: Timer | None = None
+        await self._look()
+
+    async def on_stop(self) -> None:
+        """Leave no timer behind."""
+        if self._next_look is not None:
+            self._next_look.cancel()
+        for horizon in self._horizons.values():
+            for timer in horizon.timers.values():
+                timer.cancel()
+
+    async def receive(self, message: CalendarMessage) -> None:
+        """See the messages."""
+        match message:
+            case Expect(dues):
+                self._hold(dues)
+            case Fire(key):
+                self._fire(key)
+            case Look():
+                await self._look()
+            case _:
+                assert_never(message)
+
+    # -- the window
+
+    async def _look(self) -> None:
+        self._wake_all()
+        self._re_anchor()
+        for clock, horizon in self._horizons.items():
+            if horizon.until_us < self._now_us(clock) + WINDOW_US // 2:
+                await self._read_on(clock, horizon)
+        clock_s = self.stage.seams.clock.mono_s()
+        self._next_look = self.stage.timers.at(clock_s + LOOK_S, lambda: self.ref.tell_control(Look()))
+
+    async def _read_on(self, clock: Clock, horizon: Horizon) -> None:
+        until_us = self._now_us(clock) + WINDOW_US
+        while horizon.until_us < until_us:
+            try:
+                page = await self._upcoming(clock, horizon.until_us, until_us, PAGE)
+            except Exception:  # noqa: BLE001 -- logged; the loop goes on
+                _log.exception("could not read what becomes due; looking again in %g s", LOOK_S)
+                return
+            # the page may end between two queues with the same due time: begin the next one with it
+            full = len(page) >= PAGE
+            horizon.until_us = page[-1].due_us if full else until_us
+            self._hold(page)
+            if full:
+                horizon.until_us -= 1
+
+    def _re_anchor(self) -> None:
+        """When somebody has set the wall clock, every timer made by it is wrong: forget them and read again."""
+        offset_us = self._wall_offset_us()
+        if abs(offset_us - self._offset_us) <= DRIFT_US:
+            return
+        _log.info("the wall clock moved by %+.3f s", (offset_us - self._offset_us) / 1e6)
+        self._offset_us = offset_us
+        horizon = self._horizons[Clock.WALL]
+        for timer in horizon.timers.values():
+            timer.cancel()
+        horizon.timers.clear()
+        horizon.until_us = self._now_us(Clock.WALL)
+
+    # -- the timers
+
+    def _hold(self, dues: Iterable[Due]) -> None:
+        seams, timers = self.stage.seams, self.stage.timers
+        for due in dues:
+            if due.clock is Clock.AT_ONCE:
+                self._wake(due.queue)
+                continue
+            horizon = self._horizons[due.clock]
+            if due.due_us > horizon.until_us:
+                continue  # the next page will bring it
+            grain_us = -(-due.due_us // GRAIN_US) * GRAIN_US  # rounded up: never early
+            key = (due.queue, due.clock, grain_us)
+            if key not in horizon.timers:
+                wait_s = max(0, grain_us - self._now_us(due.clock)) / 1e6
+                horizon.timers[key] = timers.at(
+                    seams.clock.mono_s() + wait_s,
+                    lambda key=key: self.ref.tell_control(Fire(key)),  # type: ignore[misc]
+                )
+
+    def _fire(self, key: tuple[str, Clock, int]) -> None:
+        queue, clock, due_us = key
+        if self._horizons[clock].timers.pop(key, None) is None:
+            return
+        if self._now_us(clock) < due_us:  # the clock it was made by has gone back meanwhile
+            self._hold([Due(queue, clock, due_us)])
+        else:
+            self._wake(queue)
+
+    def _now_us(self, clock: Clock) -> int:
+        return self.stage.seams.clock.wall_us() if clock is Clock.WALL else self.stage.seams.clock.steady_us()
+
+    def _wall_offset_us(self) -> int:
+        return self.stage.seams.clock.wall_us() - self.stage.seams.clock.steady_us()

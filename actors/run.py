@@ -1,0 +1,130 @@
+"""
+A run on stage: one actor, one attempt, its own cancel scope.
+
+Rule 1: it is given a bound `perform` and exits with an Outcome; it knows no store, no policy beyond that.
+Rule 2: how it ended is judged by our own flag, never by whether `Cancelled` came back: a handler that swallows it
+    still timed out.
+Not here: what follows (`supervisor/task.py`), which exception means what (`ending`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+from typing import Final, Protocol
+
+import trio
+from attrs import define, field
+
+from ..store.policy import RetryPolicy
+from ..store.records import Claimed, Outcome, OutcomeKind
+from . import ending
+from .stage import Stage
+from .timers import Timer
+
+US: Final = 1_000_000
+
+
+class StopReason(StrEnum):
+    """Why a running attempt was told to stop."""
+
+    TIMED_OUT = "timed_out"
+    CANCELED = "canceled"
+    INTERRUPTED = "interrupted"
+
+
+class Unreadable(Exception):
+    """Raised by `perform` before the handler starts: the payload is not of its type. The cause says why."""
+
+
+class RunParent(Protocol):
+    """What a run knows of whoever put it on stage."""
+
+    def run_ended(self, actor: RunActor, outcome: Outcome) -> None:
+        """The attempt is over. Synchronous; must not raise."""
+
+
+@define(eq=False)
+class RunActor:
+    """One attempt at one run, from the moment it was claimed until its handler has ended."""
+
+    claimed: Claimed
+    perform: Callable[[RunActor], Awaitable[object]]
+    """Calls the handler; returns what it returned, raises what it raised."""
+    policy: RetryPolicy
+    stage: Stage
+    parent: RunParent
+    stop_reason: StopReason | None = field(default=None, init=False)
+    deadline_us: int | None = field(default=None, init=False)
+    late: str | None = field(default=None, init=False)
+    """What the handler did after it was told to stop, where that says more than `it ended`."""
+    _scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
+
+    def start(self) -> None:
+        """Put it on stage; its deadline, where it has one, starts now."""
+        self.stage.spawn(self._live, self.claimed.run_id)
+
+    def stop(self, reason: StopReason) -> None:
+        """Cancel the handler. The first reason stays, except that a cancel overrides it: it is what the store says."""
+        if self.stop_reason is None or reason is StopReason.CANCELED:
+            self.stop_reason = reason
+        self._scope.cancel()
+
+    @trio.lowlevel.enable_ki_protection  # a Ctrl-C belongs to the main task, never to a handler
+    async def _live(self) -> None:
+        timer = self._arm()
+        outcome = Outcome(OutcomeKind.INTERRUPTED, cause="the runtime was cancelled")
+        try:
+            outcome = await self._attempt()
+        finally:  # also when a scope around us was cancelled
+            if timer is not None:
+                timer.cancel()
+            self.parent.run_ended(self, outcome)
+
+    def _arm(self) -> Timer | None:
+        timeout_us = self.claimed.timeout_us
+        if timeout_us is None:
+            return None
+        clock = self.stage.seams.clock
+        self.deadline_us = clock.steady_us() + timeout_us
+        return self.stage.timers.at(clock.mono_s() + timeout_us / US, lambda: self.stop(StopReason.TIMED_OUT))
+
+    async def _attempt(self) -> Outcome:
+        value: object = None
+        raised: BaseException | None = None
+        with self._scope:
+            try:
+                value = await self.perform(self)
+            except trio.Cancelled:
+                raise
+            except Unreadable as error:
+                return ending.of_unreadable(error.__cause__ or error)
+            except BaseException as error:
+                if _only_cancelled(error):
+                    raise
+                raised = error  # whatever it raises ends this attempt only
+        if self.stop_reason is not None:
+            return self._stopped(value, raised)
+        if raised is None:
+            return ending.of_value(value)
+        return ending.of_exception(raised, self.policy)
+
+    def _stopped(self, value: object, raised: BaseException | None) -> Outcome:
+        if raised is not None and not _only_cancelled(raised):
+            self.late = f"raised {type(raised).__name__}"
+        elif value is not None:
+            self.late = "returned a value"
+        match self.stop_reason:
+            case StopReason.TIMED_OUT:
+                assert self.claimed.timeout_us is not None, "only a timeout times out"
+                return ending.of_timeout(self.claimed.timeout_us / US, self.policy)
+            case StopReason.CANCELED:
+                return Outcome(OutcomeKind.CANCELED)
+            case _:
+                return Outcome(OutcomeKind.INTERRUPTED)
+
+
+def _only_cancelled(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(trio.Cancelled)[1] is None
+    return isinstance(error, trio.Cancelled)

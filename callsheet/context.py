@@ -1,0 +1,101 @@
+"""
+What a handler is given beside its payload.
+
+Rule: facts of this attempt, and the few things a handler may do through it; nothing here outlives the attempt.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Unpack
+
+from attrs import define
+
+from .actors.run import RunActor
+from .enqueue import EnqueueOptions, EnqueueResult
+
+if TYPE_CHECKING:
+    from .jobs import Jobs
+    from .task import Task
+
+_log = logging.getLogger("callsheet.run")
+
+
+def instant(us: int) -> datetime:
+    """Microseconds UTC as an aware datetime."""
+    return datetime.fromtimestamp(us // 1_000_000, UTC).replace(microsecond=us % 1_000_000)
+
+
+@define(eq=False)
+class Context:
+    """One attempt, as its handler sees it."""
+
+    jobs: Jobs
+    app: Any
+    """What the host passed at `open(app=…)`."""
+    _actor: RunActor
+
+    @property
+    def run_id(self) -> str:
+        """Stable over all attempts: the key for making your own side effects idempotent."""
+        return self._actor.claimed.run_id
+
+    @property
+    def attempt(self) -> int:
+        """Ordinal of this attempt: 1, 2, …, without gaps; attempts that did not count against the limit included."""
+        return self._actor.claimed.attempt
+
+    @property
+    def spent(self) -> int:
+        """How many tries earlier attempts used up."""
+        return self._actor.claimed.spent
+
+    @property
+    def tries_left(self) -> int:
+        """How many tries there are, this one included."""
+        return max(1, self._actor.claimed.max_attempts - self._actor.claimed.spent)
+
+    @property
+    def task(self) -> str:
+        """The name of the task."""
+        return self._actor.claimed.lane.task
+
+    @property
+    def trace_id(self) -> str | None:
+        """As given to `enqueue`."""
+        return self._actor.claimed.trace_id
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When this attempt times out; None without a timeout."""
+        return None if self._actor.deadline_us is None else instant(self._actor.deadline_us)
+
+    @property
+    def claim_id(self) -> bytes:
+        """16 random bytes that name this claim: pass it, or the fence, to systems that can refuse a stale writer."""
+        return self._actor.claimed.claim_id
+
+    @property
+    def fence(self) -> int:
+        """Counts up with every claim of this run."""
+        return self._actor.claimed.fence
+
+    @property
+    def nominal_time(self) -> datetime | None:
+        """For a scheduled run, the time it was meant for."""
+        return None if self._actor.claimed.nominal_us is None else instant(self._actor.claimed.nominal_us)
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger whose records carry `run_id`, `attempt`, `task` and `trace_id`."""
+        extra = {"run_id": self.run_id, "attempt": self.attempt, "task": self.task, "trace_id": self.trace_id}
+        return logging.LoggerAdapter(_log, extra)
+
+    async def enqueue(
+        self, task: str | Task[Any, Any], payload: object = None, **options: Unpack[EnqueueOptions]
+    ) -> EnqueueResult:
+        """As `Jobs.enqueue`; the new run takes over this one's trace id unless another one is given."""
+        if self.trace_id is not None:
+            options.setdefault("trace_id", self.trace_id)
+        return await self.jobs.enqueue(task, payload, **options)

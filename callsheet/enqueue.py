@@ -1,0 +1,253 @@
+"""
+From a call of `enqueue` to a run that can be stored: every argument is checked here, before anything is.
+
+Rule: pure but for the ids and clocks it is given; what it returns is valid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
+
+from attrs import define, evolve, field, frozen
+
+from .actors.seams import Seams
+from .errors import InvalidOption, InvalidSchedule
+from .names import MAX_KEY, check_name
+from .store import codec
+from .store.policy import SECOND_US, check_attempts, seconds
+from .store.records import Clock, Lane, NewRun, Run, Status
+
+if TYPE_CHECKING:
+    from .task import Task
+
+MAX_AHEAD_S: Final = 10 * 365 * 86_400
+"""No run is scheduled further ahead than ten years: beyond that it is a mistake in a unit."""
+MAX_TIMEOUT_S: Final = 366 * 86_400.0
+MAX_ENTRIES: Final = 10_000
+"""Runs of one `enqueue_many`: they share one commit."""
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+OnConflict = Literal["return", "raise"]
+
+
+class EnqueueOptions(TypedDict, total=False):
+    """Everything `enqueue` takes beside the task and its payload."""
+
+    delay: float | timedelta
+    """Seconds before the first start."""
+    run_at: datetime | str
+    """Not before this time: an aware datetime, or RFC 3339 text."""
+    idempotency_key: str
+    on_conflict: OnConflict
+    queue: str
+    priority: int
+    timeout: float
+    max_attempts: int
+    trace_id: str
+    run_id: str
+
+
+@frozen
+class Entry:
+    """One run of an `enqueue_many`; made by `Task.entry`."""
+
+    task: Task[Any, Any]
+    payload: object
+    options: EnqueueOptions
+
+
+@define(eq=False)
+class EnqueueResult:
+    """
+    What `enqueue` acknowledges.
+
+    run_id: of the new run, or of the one that was there. deduped: whether it was there already.
+    payload_matches: with a key that was there, whether that run has the same task and payload; else True.
+    """
+
+    run_id: str
+    deduped: bool
+    payload_matches: bool
+    _known: NewRun | Run = field(repr=False)
+
+    @property
+    def run(self) -> Run:
+        """The run: as it was born, or as it was found."""
+        return self._known if isinstance(self._known, Run) else born(self._known)
+
+
+def new_run(task: Task[Any, Any], payload: object, options: EnqueueOptions, seams: Seams) -> NewRun:
+    """
+    The run that a call of `enqueue` asks for.
+
+    Raises InvalidSchedule, InvalidOption, InvalidName, UnknownQueue, PayloadInvalid, PayloadTooLarge, TypeError.
+    """
+    unknown = options.keys() - EnqueueOptions.__annotations__.keys()
+    if unknown:
+        raise TypeError(f"enqueue has no option {min(unknown)!r}; it has {', '.join(EnqueueOptions.__annotations__)}")
+    codec.check(payload, task.payload_type)
+    body = codec.encode(payload)
+    now = seams.now()
+    run = NewRun(
+        id=_run_id(options, seams, now.steady_us),
+        lane=task.lane if "queue" not in options else _lane(task, options["queue"]),
+        payload=body,
+        created_us=now.steady_us,
+        due_us=now.steady_us,
+        priority=_priority(options),
+        max_attempts=_attempts(task, options),
+        timeout_us=_timeout_us(task, options),
+        trace_id=check_name(options["trace_id"], "trace_id", slash=True) if "trace_id" in options else None,
+    )
+    key = options.get("idempotency_key")
+    if key is not None:
+        check_name(key, "idempotency_key", most=MAX_KEY, slash=True)
+        run = evolve(run, idempotency_key=key, payload_hash=codec.payload_hash(task.name, body))
+    if options.get("on_conflict", "return") not in ("return", "raise"):
+        raise InvalidOption("on_conflict", f'must be "return" or "raise", not {options.get("on_conflict")!r}')
+    return scheduled(run, options, seams)
+
+
+def scheduled(run: NewRun, options: EnqueueOptions, seams: Seams) -> NewRun:
+    """`run` with the time of its first start put in, where `options` name one in the future."""
+    delay, run_at = options.get("delay"), options.get("run_at")
+    if delay is not None and run_at is not None:
+        raise InvalidSchedule("delay and run_at", "give one of them, not both")
+    now = seams.now()
+    if delay is not None:
+        due_us = now.steady_us + int(_delay_s(delay) * SECOND_US)
+        return _due(run, due_us, Clock.STEADY, now.steady_us)
+    if run_at is not None:
+        due_us = instant_us(run_at, "run_at")
+        if due_us > now.wall_us + MAX_AHEAD_S * SECOND_US:
+            raise InvalidSchedule("run_at", "is more than 10 years ahead")
+        return _due(run, due_us, Clock.WALL, now.wall_us)
+    return run
+
+
+def _due(run: NewRun, due_us: int, clock: Clock, now_us: int) -> NewRun:
+    if due_us <= now_us:
+        return run  # the past means now
+    return evolve(run, status=Status.SCHEDULED, due_us=due_us, clock=clock)
+
+
+def _delay_s(delay: object) -> float:
+    try:
+        return seconds(delay, "delay", most=MAX_AHEAD_S)
+    except ValueError as error:
+        raise InvalidSchedule("delay", str(error).removeprefix("delay ")) from None
+
+
+def instant_us(value: object, what: str) -> int:
+    """An aware datetime, or RFC 3339 text, as microseconds UTC. Raises TypeError or InvalidSchedule that names `what`."""
+    when = _parsed(value, what) if isinstance(value, str) else value
+    if not isinstance(when, datetime):
+        raise TypeError(f"{what} must be an aware datetime or RFC 3339 text, not {type(when).__name__}")
+    if when.utcoffset() is None:
+        raise InvalidSchedule(what, "has no time zone; say which, for example datetime.now(UTC) + timedelta(hours=1)")
+    return (when - _EPOCH) // timedelta(microseconds=1)
+
+
+def _parsed(text: str, what: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidSchedule(what, f"{text[:80]!a} is not a time as RFC 3339 writes it") from None
+
+
+def _run_id(options: EnqueueOptions, seams: Seams, now_us: int) -> str:
+    if "run_id" in options:
+        return check_name(options["run_id"], "run_id")
+    return seams.ids.run_id(now_us)
+
+
+def _lane(task: Task[Any, Any], queue: str) -> Lane:
+    return evolve(task.lane, queue=task.jobs.queue_named(queue))
+
+
+def _priority(options: EnqueueOptions) -> int:
+    priority = options.get("priority", 5)
+    if isinstance(priority, bool) or not isinstance(priority, int) or not 0 <= priority <= 9:
+        raise InvalidOption("priority", f"must be an int from 0 (first) to 9, not {priority!r}")
+    return priority
+
+
+def _attempts(task: Task[Any, Any], options: EnqueueOptions) -> int:
+    if "max_attempts" not in options:
+        return task.policy.attempts
+    try:
+        return check_attempts(options["max_attempts"], "max_attempts")
+    except ValueError as error:
+        raise InvalidOption("max_attempts", str(error).removeprefix("max_attempts ")) from None
+
+
+def _timeout_us(task: Task[Any, Any], options: EnqueueOptions) -> int | None:
+    timeout = options.get("timeout", task.timeout_s)
+    return None if timeout is None else timeout_us(timeout)
+
+
+def timeout_us(timeout: object) -> int:
+    """A timeout in seconds (more than 0, at most 366 days) as microseconds. Raises InvalidOption or TypeError."""
+    try:
+        timeout_s = seconds(timeout, "timeout", most=MAX_TIMEOUT_S)
+    except ValueError as error:
+        raise InvalidOption("timeout", str(error).removeprefix("timeout ")) from None
+    if timeout_s <= 0:
+        raise InvalidOption("timeout", "must be more than 0 seconds")
+    return max(1, int(timeout_s * SECOND_US))
+
+
+def born(run: NewRun) -> Run:
+    """`run` as it stands right after it was stored."""
+    return Run(
+        id=run.id,
+        lane=run.lane,
+        status=run.status,
+        due_us=run.due_us,
+        clock=run.clock,
+        priority=run.priority,
+        attempt=0,
+        spent=0,
+        deaths=0,
+        max_attempts=run.max_attempts,
+        timeout_us=run.timeout_us,
+        created_us=run.created_us,
+        updated_us=run.created_us,
+        ended_us=None,
+        cause=None,
+        idempotency_key=run.idempotency_key,
+        payload_hash=run.payload_hash,
+        trace_id=run.trace_id,
+        replay_of=run.replay_of,
+        reason=run.reason,
+        schedule_key=run.schedule_key,
+        nominal_us=run.nominal_us,
+        owner=None,
+        claim_id=None,
+        fence=0,
+        started_us=None,
+        lease_until_us=None,
+        stuck_since_us=None,
+        payload=run.payload,
+        result=None,
+        result_error=None,
+        progress=None,
+    )
+
+
+def results(runs: Sequence[NewRun], existing: Sequence[Run | None]) -> list[EnqueueResult]:
+    """What the journal answered, for the caller."""
+    return [
+        EnqueueResult(run.id, deduped=False, payload_matches=True, known=run)
+        if found is None
+        else EnqueueResult(found.id, deduped=True, payload_matches=_matches(run, found), known=found)
+        for run, found in zip(runs, existing, strict=True)
+    ]
+
+
+def _matches(run: NewRun, found: Run) -> bool:
+    if run.payload_hash is None or found.payload_hash is None:
+        return run.lane.task == found.lane.task
+    return run.payload_hash == found.payload_hash

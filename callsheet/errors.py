@@ -1,0 +1,193 @@
+"""
+What the facade refuses, or has to say: one sentence each, the facts as fields.
+
+Rule: an error says what was asked of what, why not, and what would do. Unless its docstring says otherwise, nothing was
+stored and nothing changed. Errors of the layers below (`PayloadInvalid`, `StoreHeld`, ...) come through as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from attrs import define
+
+from .actors.exits import Exit
+from .store.errors import CallsheetError
+from .store.records import Status
+
+
+@define(slots=False)
+class InvalidName(CallsheetError, ValueError):
+    """A name, key or id that is empty, too long, or holds characters that could hide what it is."""
+
+    what: str
+    value: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.value[:80]!a} is not allowed: {self.why}"
+
+
+@define(slots=False)
+class InvalidSchedule(CallsheetError, ValueError):
+    """A delay or a time that cannot be meant: both given, naive, negative, not finite, more than 10 years away."""
+
+    field: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.why}"
+
+
+@define(slots=False)
+class InvalidOption(CallsheetError, ValueError):
+    """An option of `enqueue` or of a declaration that is out of its bounds."""
+
+    option: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.option}: {self.why}"
+
+
+@define(slots=False)
+class UnknownTask(CallsheetError, LookupError):
+    """No task of this name is declared on the Jobs instance."""
+
+    jobs: str
+    task: str
+    known: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.jobs} has no task {self.task!a}; {_suggest(self.task, self.known)}"
+
+
+@define(slots=False)
+class UnknownQueue(CallsheetError, LookupError):
+    """No queue of this name is declared on the Jobs instance."""
+
+    jobs: str
+    queue: str
+    known: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.jobs} has no queue {self.queue!a}; {_suggest(self.queue, self.known)}"
+
+
+def _suggest(given: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    if not names:
+        return "it has none yet"
+    close = get_close_matches(given, names, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"it has {', '.join(map(repr, names[:10]))}"
+
+
+@define(slots=False)
+class AlreadyDeclared(CallsheetError, ValueError):
+    """A task or queue name is used twice on one Jobs instance, or a task is declared while a runtime is open."""
+
+    jobs: str
+    what: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.jobs}: {self.what} cannot be declared: {self.why}"
+
+
+@define(slots=False)
+class NotOpen(CallsheetError):
+    """The Jobs instance has no open runtime in this trio program."""
+
+    jobs: str
+
+    def __str__(self) -> str:
+        return f"{self.jobs} is not open here: use it inside `async with jobs.open(...)`"
+
+
+@define(slots=False)
+class AmbiguousRuntime(CallsheetError):
+    """Several open runtimes run this Jobs instance, and nothing says which is meant."""
+
+    jobs: str
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.jobs} is open {self.n} times here: call it from inside the block of the one you mean"
+
+
+@define(slots=False)
+class ShuttingDown(CallsheetError):
+    """The runtime is stopping: its journal takes nothing new."""
+
+    jobs: str
+
+    def __str__(self) -> str:
+        return f"{self.jobs} is shutting down: nothing was stored"
+
+
+@define(slots=False)
+class RunNotFound(CallsheetError, LookupError):
+    """No run with this id is stored for this Jobs instance."""
+
+    run_id: str
+
+    def __str__(self) -> str:
+        return f"there is no run {self.run_id!a}"
+
+
+@define(slots=False)
+class RunNotFinished(CallsheetError):
+    """What was asked needs a run that has ended."""
+
+    run_id: str
+    status: Status
+
+    def __str__(self) -> str:
+        return f"run {self.run_id} is {self.status}: only a run that has ended can be replayed"
+
+
+@define(slots=False)
+class WaitTimeout(CallsheetError, TimeoutError):
+    """`runs.wait` gave up; the run goes on."""
+
+    run_id: str
+    status: Status
+    timeout_s: float
+
+    def __str__(self) -> str:
+        return f"run {self.run_id} is still {self.status} after {self.timeout_s:g} s"
+
+
+@define(slots=False)
+class IdempotencyConflict(CallsheetError):
+    """The key belongs to a run with another payload or task (`on_conflict="raise"`)."""
+
+    idempotency_key: str
+    run_id: str
+
+    def __str__(self) -> str:
+        return (
+            f"idempotency key {self.idempotency_key!a} belongs to run {self.run_id}, which has another payload or task"
+        )
+
+
+@define(slots=False)
+class TooMany(CallsheetError, ValueError):
+    """More runs in one `enqueue_many` than the limit."""
+
+    n: int
+    limit: int
+
+    def __str__(self) -> str:
+        return f"{self.n:,} runs in one call, the limit is {self.limit:,}: split them"
+
+
+@define(slots=False)
+class RuntimeGaveUp(CallsheetError):
+    """The runtime could not keep itself alive, so the block that opened it was cancelled. The causes are chained."""
+
+    exit: Exit
+
+    def __str__(self) -> str:
+        return f"the runtime gave up: {self.exit}; every acknowledged run is kept and goes on at the next open"

@@ -1,0 +1,51 @@
+"""
+A queue as it is declared: where runs wait, and how many of them run at once.
+
+Rule: data, checked when made. Not here: the actor that owns the slots (`callsheet.supervisor.queue`).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from attrs import field, frozen
+
+from .errors import InvalidOption
+from .names import check_name
+from .store.policy import seconds
+
+MAX_CONCURRENCY: Final = 1_000_000
+MAX_BATCH: Final = 10_000
+"""Runs in one claim: one commit makes them all durable."""
+
+
+@frozen
+class Queue:
+    """
+    Slots for runs.
+
+    name: unique within its Jobs instance; None for the default queue, named `<name of the instance>-jobs`.
+    concurrency: runs on stage at once in this process (1 … 1,000,000). batch_size: runs taken with one claim
+    (1 … 10,000). visibility_timeout: the lease in seconds (1 … 86,400); it matters where several runtimes share a store.
+
+    Raises InvalidOption or InvalidName that names the field.
+    """
+
+    name: str | None = None
+    concurrency: int = field(default=100, kw_only=True)
+    batch_size: int = field(default=10, kw_only=True)
+    visibility_timeout: float = field(default=15.0, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        if self.name is not None:
+            check_name(self.name, "queue name")
+        _check_int(self.concurrency, "Queue(concurrency)", MAX_CONCURRENCY)
+        _check_int(self.batch_size, "Queue(batch_size)", MAX_BATCH)
+        seconds(self.visibility_timeout, "Queue(visibility_timeout)", least=1, most=86_400)
+
+
+def _check_int(value: object, what: str, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidOption(what, f"must be an int, not {type(value).__name__}")
+    if not 1 <= value <= most:
+        raise InvalidOption(what, f"must be 1 to {most:,}, not {value}")

@@ -1,0 +1,364 @@
+"""
+What runs one or more Jobs on one store, in one process, between open and close.
+
+Rule: this file puts the parts together and takes them apart; what they do stands in the layers below.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from contextvars import Token
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar, Unpack
+
+import trio
+from attrs import define, field
+
+from . import __version__
+from .actors.calendar import Calendar
+from .actors.errors import ActorDown
+from .actors.journal import Journal, JournalState, write
+from .actors.readers import Readers
+from .actors.run import RunActor, Unreadable
+from .actors.scheduler import Scheduler
+from .actors.seams import Seams
+from .actors.writer import InlineWriter, ThreadWriter, Writer
+from .context import Context
+from .errors import InvalidOption, RuntimeGaveUp, ShuttingDown
+from .hub import Hub
+from .jobs import Jobs, current_runtime
+from .store import codec
+from .store.contract import Answer, Command, Reader, Store
+from .store.errors import PayloadInvalid
+from .store.memory import MemoryStore
+from .store.policy import SECOND_US, seconds
+from .store.records import Clock, Due, Lane, Owner, Status
+from .stores import store_at
+from .supervisor import paths
+from .supervisor.aftermath import Aftermath
+from .supervisor.queue import QueueActor, QueuePlan
+from .supervisor.slots import Slots
+from .supervisor.spec import ChildSpec, Intensity, Restart, Strategy, SupervisorSpec
+from .supervisor.supervisor import Supervisor
+from .supervisor.system import ActorSystem, SystemGaveUp, open_system
+from .supervisor.task import TaskPlan, TaskSupervisor
+from .task import Task
+from .tree import Node, picture
+
+if TYPE_CHECKING:
+    from .monitor import Monitor
+
+T = TypeVar("T")
+
+_log = logging.getLogger("callsheet")
+
+GRACE_S: Final = 8.0
+"""Default for how long work in hand may go on once a runtime stops."""
+MAX_GRACE_S: Final = 86_400.0
+CORE_INTENSITY: Final = Intensity(10, 60.0)
+"""For scheduler, journal and calendar: without them nothing runs, so they get more chances than others."""
+UNBOUNDED: Final = float("inf")
+"""Stop budget of supervisors, and of actors that bound their own stop."""
+
+
+class OpenOptions(TypedDict, total=False):
+    """What `open`, `serve` and `open_runtime` take beside the store."""
+
+    app: Any
+    """Handed to every handler as `ctx.app`."""
+    grace: float
+    """Seconds that work in hand may go on once the block is left (0 … 86,400, default 8); then it is cancelled."""
+    monitor: Monitor | None
+    """Watch and steer it through a page and a websocket."""
+    signals: bool
+    """SIGTERM and SIGINT end the block; a second one ends the grace too. Main thread only."""
+    seams: Seams
+    """Clock, chance and ids, for simulations."""
+
+
+@define(eq=False)
+class Runtime:
+    """Jobs at work. Made by `jobs.open` or `open_runtime`."""
+
+    jobs: tuple[Jobs, ...]
+    store: Store
+    seams: Seams
+    owner: Owner
+    readers: Readers
+    app: Any = None
+    hub: Hub = field(factory=Hub)
+    slots: dict[str, Slots] = field(factory=dict)
+    """By queue identity."""
+    journal: JournalState = field(init=False)
+    system: ActorSystem = field(init=False)
+    monitor_url: str | None = field(default=None, init=False)
+    """The page's link, with its secret, while there is a monitor."""
+    token: trio.lowlevel.TrioToken = field(factory=trio.lowlevel.current_trio_token, init=False)
+
+    @property
+    def boot_id(self) -> str:
+        """Random; who we are in the store until close."""
+        return self.owner.boot_id
+
+    async def until_idle(self) -> None:
+        """Return when nothing this runtime could run is queued, running, retrying or due."""
+        while True:
+            moved = self.hub.activity
+            if not self._busy() and await self.read(self._is_idle):
+                return
+            with trio.move_on_after(1.0):  # a wake-up may be lost
+                await moved.wait()
+
+    async def forever(self) -> None:
+        """Never return: work until the block is cancelled."""
+        await trio.sleep_forever()
+
+    def stop(self, *, grace: float | None = None) -> None:
+        """End the block: it is cancelled, and leaving it does what it always does. `grace` replaces the runtime's."""
+        self.system.request_stop(grace_s=None if grace is None else seconds(grace, "grace", most=MAX_GRACE_S))
+        self.system.cancel_body()
+
+    def tree(self) -> Node:
+        """The supervision tree as it stands."""
+        return picture(self.system.stage)
+
+    @property
+    def on_stage(self) -> int:
+        """How many runs are on stage."""
+        return sum(len(slots.on_stage) for slots in self.slots.values())
+
+    # -- for the facade
+
+    async def write(self, command: Command) -> Answer:
+        """Have the journal do it. Raises ShuttingDown when the journal takes nothing more."""
+        ref = self.system.stage.whereis(paths.JOURNAL)
+        if ref is None:
+            raise ShuttingDown(self.jobs[0].identity)
+        try:
+            return await write(ref, command)
+        except ActorDown as error:
+            raise ShuttingDown(self.jobs[0].identity) from error
+
+    async def read(self, what: Callable[[Reader], T]) -> T:
+        """Read what is committed."""
+        return await self.readers.read(what)
+
+    def _busy(self) -> bool:
+        return any(slots.on_stage or slots.reserved or slots.woken for slots in self.slots.values())
+
+    def _is_idle(self, reader: Reader) -> bool:
+        mine = {lane for jobs in self.jobs for lane in lanes_of(jobs)}
+        waiting = {Status.QUEUED, Status.RUNNING, Status.RETRYING}
+        if any(count.n and count.status in waiting and count.lane in mine for count in reader.counts()):
+            return False
+        now = self.seams.now()
+        for clock, now_us in ((Clock.STEADY, now.steady_us), (Clock.WALL, now.wall_us)):
+            if any(due.queue in self.slots for due in reader.upcoming(clock, 0, now_us, 10)):
+                return False
+        return True
+
+
+def lanes_of(jobs: Jobs) -> list[Lane]:
+    """Every lane a run of these jobs may be in: each task on each queue."""
+    return [
+        Lane(jobs.identity, queue, task.name, task.lane.schema) for task in jobs.tasks.values() for queue in jobs.queues
+    ]
+
+
+# ---------------------------------------------------------------- putting it together
+
+
+@asynccontextmanager
+async def open_runtime(
+    store: str | os.PathLike[str] | Store, *jobs: Jobs, **options: Unpack[OpenOptions]
+) -> AsyncIterator[Runtime]:
+    """
+    Run `jobs` on `store` while the block runs.
+
+    store: the path of a SQLite database (made when it is not there; `sqlite:///…` works too), ":memory:", or a Store.
+    For the options see `OpenOptions`.
+
+    Every unfinished run of a process that died goes on. Leaving the block stops claiming, lets work in hand end within
+    `grace`, cancels and hands back the rest, and returns when nothing of it runs any more.
+
+    Raises StoreHeld, CannotOpen, ForeignDatabase, NewerSchema, DamagedStore, SettingRefused: nothing was changed;
+    InvalidOption; RuntimeGaveUp, after the block was cancelled, when the runtime cannot keep itself alive.
+    """
+    grace_s = _check(jobs, options)
+    seams = options.get("seams") or Seams.real()
+    place = store_at(store)
+    inline = isinstance(place, MemoryStore) or not seams.threads
+    writer: Writer = InlineWriter() if inline else ThreadWriter("callsheet-journal")
+    owner = _owner(jobs, seams)
+    try:
+        await writer.call(lambda: place.open(owner))
+        try:
+            runtime = Runtime(jobs, place, seams, owner, Readers(place, inline=inline), options.get("app"))
+            runtime.journal = JournalState(place, writer, owner)
+            async with _working(runtime, options, grace_s):
+                yield runtime
+        finally:
+            runtime.readers.close()
+            await _close(writer, place)
+    finally:
+        writer.close()
+
+
+def _check(jobs: tuple[Jobs, ...], options: OpenOptions) -> float:
+    unknown = options.keys() - OpenOptions.__annotations__.keys()
+    if unknown:
+        raise TypeError(f"open has no option {min(unknown)!r}; it has {', '.join(OpenOptions.__annotations__)}")
+    if not jobs:
+        raise InvalidOption("jobs", "open needs at least one Jobs instance")
+    identities = [each.identity for each in jobs]
+    if len(set(identities)) < len(identities):
+        raise InvalidOption("jobs", "two of them have the same namespace and name")
+    try:
+        return seconds(options.get("grace", GRACE_S), "grace", most=MAX_GRACE_S)
+    except ValueError as error:
+        raise InvalidOption("grace", str(error).removeprefix("grace ")) from None
+
+
+def _owner(jobs: tuple[Jobs, ...], seams: Seams) -> Owner:
+    return Owner(
+        boot_id=seams.ids.boot_id(),
+        pid=os.getpid(),
+        host=socket.gethostname(),
+        started_us=seams.clock.wall_us(),
+        version=__version__,
+        tasks=tuple(f"{each.identity}/{name}" for each in jobs for name in each.tasks),
+        queues=tuple(queue for each in jobs for queue in each.queues),
+    )
+
+
+async def _close(writer: Writer, store: Store) -> None:
+    await writer.call(store.close)
+
+
+@asynccontextmanager
+async def _working(runtime: Runtime, options: OpenOptions, grace_s: float) -> AsyncIterator[None]:
+    for each in runtime.jobs:
+        each._open.append(runtime)  # noqa: SLF001 -- the two know each other
+    previous = current_runtime.set(runtime)
+    try:
+        async with open_system(
+            _spec(runtime, options), seams=runtime.seams, grace_s=grace_s, prepare=partial(_prepare, runtime)
+        ):
+            if options.get("signals"):
+                runtime.system.stage.spawn(partial(_obey_signals, runtime), "signals")
+            yield
+    except SystemGaveUp as error:
+        raise RuntimeGaveUp(error.exit) from error.__cause__
+    finally:
+        _forget(runtime, previous)
+
+
+def _prepare(runtime: Runtime, system: ActorSystem) -> None:
+    """Before the first actor starts."""
+    runtime.system = system
+    aftermath = Aftermath(system.stage, runtime.slots)
+    runtime.journal.on_committed += [aftermath, runtime.hub]
+
+
+def _forget(runtime: Runtime, previous: Token[Runtime]) -> None:
+    for each in runtime.jobs:
+        each._open.remove(runtime)  # noqa: SLF001 -- the two know each other
+    with suppress(ValueError):  # closed from another context than it was opened in, as fixtures are: that one is gone
+        current_runtime.reset(previous)
+
+
+async def _obey_signals(runtime: Runtime) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        count = 0
+        async for number in signals:
+            count += 1
+            _log.info("%s: stopping%s", signal.Signals(number).name, "" if count == 1 else " at once")
+            runtime.stop(grace=None if count == 1 else 0)
+
+
+def _spec(runtime: Runtime, options: OpenOptions) -> SupervisorSpec:
+    """The tree of a runtime: what stands further down depends on what stands above it."""
+    children = [
+        ChildSpec("scheduler", Scheduler, kind="scheduler", intensity=CORE_INTENSITY),
+        ChildSpec(
+            "journal",
+            lambda: Journal(runtime.journal),
+            kind="journal",
+            intensity=CORE_INTENSITY,
+            stop_budget_s=UNBOUNDED,  # what is acknowledged must be written
+        ),
+        ChildSpec("calendar", lambda: _calendar(runtime), kind="calendar", intensity=CORE_INTENSITY),
+        _supervisor("tasks", SupervisorSpec(tuple(_jobs_spec(runtime, each) for each in runtime.jobs), parks=True)),
+        _supervisor("queues", SupervisorSpec(_queue_specs(runtime))),
+    ]
+    monitor = options.get("monitor")
+    if monitor is not None:
+        from .monitor.server import MonitorServer
+
+        children.append(
+            ChildSpec(
+                "monitor",
+                lambda: MonitorServer(monitor, runtime),
+                Restart.TEMPORARY,
+                kind="monitor",
+                stop_budget_s=1.0,
+            )
+        )
+    return SupervisorSpec(tuple(children), Strategy.REST_FOR_ONE)
+
+
+def _supervisor(name: str, spec: SupervisorSpec) -> ChildSpec:
+    return ChildSpec(name, lambda: Supervisor(spec), kind="supervisor", stop_budget_s=UNBOUNDED)
+
+
+def _calendar(runtime: Runtime) -> Calendar:
+    async def upcoming(clock: Clock, after_us: int, until_us: int, limit: int) -> tuple[Due, ...]:
+        return await runtime.read(lambda reader: reader.upcoming(clock, after_us, until_us, limit))
+
+    aftermath = Aftermath(runtime.system.stage, runtime.slots)
+    return Calendar(upcoming, aftermath.wake, aftermath.wake_all)
+
+
+def _jobs_spec(runtime: Runtime, jobs: Jobs) -> ChildSpec:
+    specs = tuple(_task_spec(runtime, jobs, task) for task in jobs.tasks.values())
+    return _supervisor(jobs.identity, SupervisorSpec(specs, parks=True))
+
+
+def _task_spec(runtime: Runtime, jobs: Jobs, task: Task[Any, Any]) -> ChildSpec:
+    plan = TaskPlan(jobs.identity, task.name, task.policy, partial(_perform, runtime, jobs, task))
+    return ChildSpec(task.name, lambda: TaskSupervisor(plan), kind="task", stop_budget_s=UNBOUNDED)
+
+
+def _queue_specs(runtime: Runtime) -> tuple[ChildSpec, ...]:
+    specs: list[ChildSpec] = []
+    for jobs in runtime.jobs:
+        for identity, queue in jobs.queues.items():
+            if identity in runtime.slots:
+                raise InvalidOption("jobs", f"two of them declare the queue {identity}")
+            slots = runtime.slots[identity] = Slots(identity, queue.concurrency)
+            lanes = tuple(lane for lane in lanes_of(jobs) if lane.queue == identity)
+            plan = QueuePlan(slots, queue.batch_size, int(queue.visibility_timeout * SECOND_US), lanes)
+            specs.append(
+                ChildSpec(
+                    identity,
+                    partial(QueueActor, plan, runtime.boot_id),
+                    kind="queue",
+                    stop_budget_s=UNBOUNDED,  # it waits for one commit
+                )
+            )
+    return tuple(specs)
+
+
+async def _perform(runtime: Runtime, jobs: Jobs, task: Task[Any, Any], actor: RunActor) -> object:
+    """One call of a handler, in a context of its own."""
+    try:
+        payload = codec.decode(actor.claimed.payload, task.payload_type)
+    except PayloadInvalid as error:
+        raise Unreadable from error
+    current_runtime.set(runtime)
+    return await task.handler(payload, Context(jobs, runtime.app, actor))

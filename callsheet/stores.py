@@ -1,0 +1,35 @@
+"""
+From what users call a store to the store.
+
+Rule: a URL says which; nothing is opened or made here.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .store.contract import Store
+from .store.errors import CannotOpen
+from .store.memory import MemoryStore
+
+
+def store_at(where: str | os.PathLike[str] | Store) -> Store:
+    """
+    The store that `where` names: a path or `sqlite:///…`, ":memory:", or a Store itself.
+
+    Raises CannotOpen for a URL of another kind, TypeError for another type.
+    """
+    if isinstance(where, os.PathLike):
+        where = os.fspath(where)
+    if not isinstance(where, str):
+        if isinstance(where, bytes | int | float) or where is None:
+            raise TypeError(f"a store is a path, a URL or a Store, not {type(where).__name__}")
+        return where
+    if where == ":memory:":
+        return MemoryStore()
+    scheme, separator, _ = where.partition("://")
+    if separator and scheme != "sqlite":
+        raise CannotOpen(where, f"this release has no store for {scheme}: URLs")
+    from .store.sqlite import SqliteStore
+
+    return SqliteStore(where)

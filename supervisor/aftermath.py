@@ -1,0 +1,79 @@
+"""
+What a commit sets in motion: wake-ups for queues, timers for the calendar, stops for handlers.
+
+Rule: it reads commands and answers and sends empty wake-ups and stops; it decides nothing. Called synchronously by the
+journal after each commit, so it must be cheap.
+Not here: what follows from a settle, which its task supervisor knows better (`task`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from attrs import define
+
+from ..actors.calendar import Expect
+from ..actors.stage import Stage
+from ..store.contract import Answer, Cancel, CancelAnswer, Command, Insert, Inserted, Rescue, Rescued
+from ..store.records import Clock, Due, Lane, NewRun, Status
+from . import paths
+from .slots import Slots
+from .task import StopRun
+
+
+@define(eq=False)
+class Aftermath:
+    """For one runtime; `slots` of its queues, by identity."""
+
+    stage: Stage
+    slots: Mapping[str, Slots]
+
+    def __call__(self, commands: Sequence[Command], answers: Sequence[Answer]) -> None:
+        """See the rule of this file."""
+        dues: list[Due] = []
+        for command, answer in zip(commands, answers, strict=True):
+            if isinstance(command, Insert) and isinstance(answer, Inserted):
+                self._inserted(command, answer, dues)
+            elif isinstance(command, Cancel) and isinstance(answer, CancelAnswer):
+                self._canceled(answer)
+            elif isinstance(command, Rescue) and isinstance(answer, Rescued):
+                self._rescued(answer)
+        if dues:
+            calendar = self.stage.whereis(paths.CALENDAR)
+            if calendar is not None:
+                calendar.tell_control(Expect(tuple(dues)))
+
+    def wake(self, queue: str) -> None:
+        """Have one queue look."""
+        slots = self.slots.get(queue)
+        if slots is not None:
+            slots.wake()
+
+    def wake_all(self) -> None:
+        """Have every queue look."""
+        for slots in self.slots.values():
+            slots.wake()
+
+    def _inserted(self, command: Insert, answer: Inserted, dues: list[Due]) -> None:
+        for run, existing in zip(command.runs, answer.existing, strict=True):
+            if existing is None:
+                self._appeared(run, dues)
+
+    def _appeared(self, run: NewRun, dues: list[Due]) -> None:
+        if run.clock is Clock.AT_ONCE:
+            self.wake(run.lane.queue)
+        else:
+            dues.append(Due(run.lane.queue, run.clock, run.due_us))
+
+    def _canceled(self, answer: CancelAnswer) -> None:
+        if answer.canceled and answer.was is Status.RUNNING and answer.lane is not None:
+            self._stop(answer.lane, answer)
+
+    def _stop(self, lane: Lane, answer: CancelAnswer) -> None:
+        supervisor = self.stage.whereis(paths.task(lane.jobs, lane.task))
+        if supervisor is not None and answer.claim_id is not None:
+            supervisor.tell_control(StopRun(answer.run_id, answer.claim_id))
+
+    def _rescued(self, answer: Rescued) -> None:
+        for queue in {run.lane.queue for run in answer.runs}:
+            self.wake(queue)

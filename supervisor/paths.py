@@ -1,0 +1,26 @@
+"""
+Where the actors of a runtime stand in the tree.
+
+Rule: a path is put together here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+SCHEDULER: Final = "/scheduler"
+JOURNAL: Final = "/journal"
+CALENDAR: Final = "/calendar"
+TASKS: Final = "/tasks"
+QUEUES: Final = "/queues"
+MONITOR: Final = "/monitor"
+
+
+def task(jobs: str, name: str) -> str:
+    """The supervisor of a task; `jobs` is `namespace/name`."""
+    return f"{TASKS}/{jobs}/{name}"
+
+
+def queue(identity: str) -> str:
+    """The actor of a queue; `identity` is `namespace/queue`."""
+    return f"{QUEUES}/{identity}"

@@ -1,0 +1,45 @@
+"""
+The slots of a queue: how many runs it may have on stage, and which ones it has.
+
+Rule: what is free is computed from who is there, never only counted; so neither a canceled, nor a stuck, nor a zombie
+run is ever counted as gone while it lives. It outlives the queue actor, like the runs it knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import define, field
+
+from ..actors.run import RunActor
+
+
+@define(eq=False)
+class Slots:
+    """Of one queue, by its identity `namespace/queue`."""
+
+    queue: str
+    limit: int
+    on_stage: dict[str, RunActor | None] = field(factory=dict)
+    """By run id; None between its claim and the start of its actor."""
+    reserved: int = 0
+    """Slots that a claim under way may fill."""
+    on_wake: Callable[[], object] = field(default=lambda: None)
+    """Set by the queue actor; called once per `wake` until it has looked."""
+    woken: bool = False
+
+    @property
+    def free(self) -> int:
+        """How many more runs may be claimed now."""
+        return self.limit - len(self.on_stage) - self.reserved
+
+    def wake(self) -> None:
+        """There may be something to claim, or room for it. Many wakes at once are one."""
+        if not self.woken:
+            self.woken = True
+            self.on_wake()
+
+    def leave(self, run_id: str) -> None:
+        """A run's actor has ended, or will never start: its slot is free."""
+        self.on_stage.pop(run_id, None)
+        self.wake()
