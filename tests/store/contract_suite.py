@@ -427,8 +427,8 @@ class StoreContract:
         now_us = desk.now.steady_us
         assert claimed == Claimed(
             run_id=run_id(1), lane=MAIL, attempt=1, spent=0, deaths=0, max_attempts=3, timeout_us=4,
-            priority=1, claim_id=claimed.claim_id, fence=1, started_us=now_us, created_us=START, payload=b'{"n":1}',
-            trace_id="t", nominal_us=9,
+            priority=1, claim_id=claimed.claim_id, fence=1, started_us=now_us, created_us=START,
+            payload=b'{"n":1}', trace_id="t", nominal_us=9,
         )  # fmt: skip
         run = history.run
         assert (run.status, run.attempt, run.owner, run.claim_id) == (
