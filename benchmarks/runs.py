@@ -108,5 +108,3 @@ def measure(n: int | None, repeat: int) -> Report:
         "drain_per_s / tasks_per_s": ("drain_per_s", "tasks_per_s"),
     }
     return report
-
-

@@ -17,7 +17,7 @@ from .errors import InvalidOption, InvalidSchedule
 from .names import MAX_KEY, check_name
 from .store import codec
 from .store.policy import SECOND_US, check_attempts, seconds
-from .store.records import Clock, Lane, NewRun, Run, Status
+from .store.records import Clock, NewRun, Run, Status
 
 if TYPE_CHECKING:
     from .task import Task
@@ -80,39 +80,55 @@ class EnqueueResult:
 
 def new_run(task: Task[Any, Any], payload: object, options: EnqueueOptions, seams: Seams) -> NewRun:
     """
-    The run that a call of `enqueue` asks for.
+    The run that a call of `enqueue` asks for. An option that is None counts as not given.
 
     Raises InvalidSchedule, InvalidOption, InvalidName, UnknownQueue, PayloadInvalid, PayloadTooLarge, TypeError.
     """
-    unknown = options.keys() - EnqueueOptions.__annotations__.keys()
+    if task.payload_type is not None:
+        codec.check(payload, task.payload_type)
+    body = codec.encode(payload)
+    now_us = seams.clock.steady_us()
+    plain = NewRun(
+        id=seams.ids.run_id(now_us),
+        lane=task.lane,
+        payload=body,
+        created_us=now_us,
+        due_us=now_us,
+        max_attempts=task.policy.attempts,
+        timeout_us=task.timeout_us,
+    )
+    return _with_options(plain, task, options, seams) if options else plain
+
+
+def _with_options(run: NewRun, task: Task[Any, Any], options: EnqueueOptions, seams: Seams) -> NewRun:
+    """`run` with what `options` say put in; options are rare where speed counts, so each may cost a copy."""
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    unknown = given.keys() - EnqueueOptions.__annotations__.keys()
     if unknown:
         raise TypeError(f"enqueue has no option {min(unknown)!r}; it has {', '.join(EnqueueOptions.__annotations__)}")
-    codec.check(payload, task.payload_type)
-    body = codec.encode(payload)
-    now = seams.now()
-    run = NewRun(
-        id=_run_id(options, seams, now.steady_us),
-        lane=task.lane if "queue" not in options else _lane(task, options["queue"]),
-        payload=body,
-        created_us=now.steady_us,
-        due_us=now.steady_us,
-        priority=_priority(options),
-        max_attempts=_attempts(task, options),
-        timeout_us=_timeout_us(task, options),
-        trace_id=check_name(options["trace_id"], "trace_id", slash=True) if "trace_id" in options else None,
-    )
-    key = options.get("idempotency_key")
-    if key is not None:
-        check_name(key, "idempotency_key", most=MAX_KEY, slash=True)
-        run = evolve(run, idempotency_key=key, payload_hash=codec.payload_hash(task.name, body))
-    if options.get("on_conflict", "return") not in ("return", "raise"):
-        raise InvalidOption("on_conflict", f'must be "return" or "raise", not {options.get("on_conflict")!r}')
-    return scheduled(run, options, seams)
+    changes: dict[str, Any] = {}
+    if "run_id" in given:
+        changes["id"] = check_name(given["run_id"], "run_id")
+    if "queue" in given:
+        changes["lane"] = evolve(task.lane, queue=task.jobs.queue_named(given["queue"]))
+    if "priority" in given:
+        changes["priority"] = _priority(given["priority"])
+    if "max_attempts" in given:
+        changes["max_attempts"] = _attempts(given["max_attempts"])
+    if "timeout" in given:
+        changes["timeout_us"] = timeout_us(given["timeout"])
+    if "trace_id" in given:
+        changes["trace_id"] = check_name(given["trace_id"], "trace_id", slash=True)
+    if "idempotency_key" in given:
+        key = check_name(given["idempotency_key"], "idempotency_key", most=MAX_KEY, slash=True)
+        changes |= {"idempotency_key": key, "payload_hash": codec.payload_hash(task.name, run.payload)}
+    if given.get("on_conflict", "return") not in ("return", "raise"):
+        raise InvalidOption("on_conflict", f'must be "return" or "raise", not {given["on_conflict"]!r}')
+    return scheduled(evolve(run, **changes), given.get("delay"), given.get("run_at"), seams)
 
 
-def scheduled(run: NewRun, options: EnqueueOptions, seams: Seams) -> NewRun:
-    """`run` with the time of its first start put in, where `options` name one in the future."""
-    delay, run_at = options.get("delay"), options.get("run_at")
+def scheduled(run: NewRun, delay: object, run_at: object, seams: Seams) -> NewRun:
+    """`run` with the time of its first start put in, where `delay` or `run_at` (not both) name one in the future."""
     if delay is not None and run_at is not None:
         raise InvalidSchedule("delay and run_at", "give one of them, not both")
     now = seams.now()
@@ -157,35 +173,17 @@ def _parsed(text: str, what: str) -> datetime:
         raise InvalidSchedule(what, f"{text[:80]!a} is not a time as RFC 3339 writes it") from None
 
 
-def _run_id(options: EnqueueOptions, seams: Seams, now_us: int) -> str:
-    if "run_id" in options:
-        return check_name(options["run_id"], "run_id")
-    return seams.ids.run_id(now_us)
-
-
-def _lane(task: Task[Any, Any], queue: str) -> Lane:
-    return evolve(task.lane, queue=task.jobs.queue_named(queue))
-
-
-def _priority(options: EnqueueOptions) -> int:
-    priority = options.get("priority", 5)
+def _priority(priority: object) -> int:
     if isinstance(priority, bool) or not isinstance(priority, int) or not 0 <= priority <= 9:
         raise InvalidOption("priority", f"must be an int from 0 (first) to 9, not {priority!r}")
     return priority
 
 
-def _attempts(task: Task[Any, Any], options: EnqueueOptions) -> int:
-    if "max_attempts" not in options:
-        return task.policy.attempts
+def _attempts(attempts: object) -> int:
     try:
-        return check_attempts(options["max_attempts"], "max_attempts")
+        return check_attempts(attempts, "max_attempts")
     except ValueError as error:
         raise InvalidOption("max_attempts", str(error).removeprefix("max_attempts ")) from None
-
-
-def _timeout_us(task: Task[Any, Any], options: EnqueueOptions) -> int | None:
-    timeout = options.get("timeout", task.timeout_s)
-    return None if timeout is None else timeout_us(timeout)
 
 
 def timeout_us(timeout: object) -> int:

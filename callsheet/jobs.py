@@ -29,7 +29,7 @@ from .names import check_name
 from .queues import Queue
 from .runs import Runs
 from .store.contract import Conflict, Insert, Inserted
-from .store.policy import DEFAULT_RETRY, SECOND_US, Retry
+from .store.policy import DEFAULT_RETRY, Retry
 from .store.records import Lane
 from .task import DEFAULT_SCHEMA, Task
 
@@ -68,7 +68,7 @@ class Jobs:
         self.name = check_name(name, "name of a Jobs instance")
         self.namespace = check_name(namespace, "namespace")
         self.policy = DEFAULT_RETRY.over(retry)
-        self.timeout_s = None if timeout is None else enqueueing.timeout_us(timeout) / SECOND_US
+        self.timeout_us = None if timeout is None else enqueueing.timeout_us(timeout)
         self.tasks: dict[str, Task[Any, Any]] = {}
         self.queues: dict[str, Queue] = {}
         """By identity, `namespace/queue`; the default queue is the first."""
@@ -125,7 +125,7 @@ class Jobs:
         check_name(name, "task name")
         check_name(schema, "schema")
         identity = next(iter(self.queues)) if queue is None else self.queue_named(queue)
-        timeout_s = self.timeout_s if timeout is None else enqueueing.timeout_us(timeout) / SECOND_US
+        timeout_us = self.timeout_us if timeout is None else enqueueing.timeout_us(timeout)
 
         def declare(handler: Handler[P, R]) -> Task[P, R]:
             if name in self.tasks:
@@ -135,7 +135,7 @@ class Jobs:
                     self.identity, f"task {name!r}", "a runtime is open; declare tasks before opening"
                 )
             lane = Lane(self.identity, identity, name, schema)
-            declared: Task[P, R] = Task(self, name, handler, self.policy.over(retry), timeout_s, lane)
+            declared: Task[P, R] = Task(self, name, handler, self.policy.over(retry), timeout_us, lane)
             self.tasks[name] = declared
             return declared
 

@@ -13,7 +13,7 @@ import trio
 from attrs import frozen
 
 from . import enqueue as enqueueing
-from .enqueue import EnqueueOptions, EnqueueResult
+from .enqueue import EnqueueResult
 from .errors import InvalidOption, RunNotFinished, RunNotFound, WaitTimeout
 from .names import MAX_KEY, check_name
 from .store import codec
@@ -166,13 +166,8 @@ class Runs:
             raise RunNotFinished(run_id, old.status)
         runtime = self._jobs.runtime()
         now_us = runtime.seams.clock.steady_us()
-        options: EnqueueOptions = {}
-        if delay is not None:
-            options["delay"] = delay
-        if run_at is not None:
-            options["run_at"] = run_at
         run = _again(old, runtime.seams.ids.run_id(now_us), now_us, None if reason is None else _reason(reason))
-        run = enqueueing.scheduled(run, options, runtime.seams)
+        run = enqueueing.scheduled(run, delay, run_at, runtime.seams)
         answer = await runtime.write(Insert((run,)))
         assert isinstance(answer, Inserted)
         return enqueueing.results((run,), answer.existing)[0]

@@ -37,7 +37,8 @@ class Task(Generic[P, R]):
     """The undecorated function: call it in a plain unit test."""
     policy: RetryPolicy
     """The task's retry policy over the instance's, nothing left open."""
-    timeout_s: float | None
+    timeout_us: int | None
+    """Of one attempt."""
     lane: Lane
     payload_type: Any = field(init=False)
     """The annotation of the handler's first parameter; None accepts any JSON value."""
