@@ -278,11 +278,11 @@ def _bounded(text: str, limit: int) -> str:
     return f"{clean[: limit - 20]}… ({len(text):,} in all)"
 
 
-def error_to_text(error: Error) -> str:
+def error_to_bytes(error: Error) -> bytes:
     """For a column of a store."""
-    return json.dumps([error.type, error.message, error.traceback], ensure_ascii=False)
+    return json.dumps([error.type, error.message, error.traceback], ensure_ascii=False).encode()
 
 
-def error_from_text(text: str) -> Error:
-    """See `error_to_text`."""
-    return Error(*json.loads(text))
+def error_from_bytes(body: bytes) -> Error:
+    """See `error_to_bytes`."""
+    return Error(*json.loads(body))
