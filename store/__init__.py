@@ -7,6 +7,4 @@ Not here: who calls it and when (`callsheet.actors`).
 """
 
 if __name__ != "callsheet.store":
-    raise ImportError(
-        f"import callsheet.store, not {__name__}: loaded twice, its classes would not be the same ones"
-    )
+    raise ImportError(f"import callsheet.store, not {__name__}: loaded twice, its classes would not be the same ones")

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from .contract import Rescue
 from .lifecycle import step
-from .policy import DEFAULT_RETRY, judge
+from .policy import DEFAULT_RETRY, Tried, judge
 from .records import (
     HISTORY_FIRST,
     HISTORY_LAST,
     Attempt,
     Claimed,
     Clock,
+    Lane,
     Move,
     NewRun,
     Now,
@@ -135,9 +136,9 @@ def lost_as(command: Rescue, seen_us: int | None, now_us: int) -> OutcomeKind:
     return OutcomeKind.LEASE_LOST if command.scope == "expired" and seen else OutcomeKind.CRASHED
 
 
-def rescue_verdict(run: Run, outcome: OutcomeKind, command: Rescue, now_us: int) -> Verdict:
+def rescue_verdict(run: Tried, lane: Lane, outcome: OutcomeKind, command: Rescue, now_us: int) -> Verdict:
     """What becomes of a run that is taken back."""
-    if run.lane in command.at_most_once and outcome is not OutcomeKind.INTERRUPTED:
+    if lane in command.at_most_once and outcome is not OutcomeKind.INTERRUPTED:
         return Verdict(Move.DISCARD, outcome, cause="on_crash")
     return judge(run, Outcome(outcome), DEFAULT_RETRY, now_us)
 

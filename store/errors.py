@@ -73,9 +73,7 @@ class StoreHeld(StoreError):
     def __str__(self) -> str:
         who = f"process {self.pid}" if self.pid else "another process"
         since = f" (since {self.started})" if self.started else ""
-        return (
-            f"{self.path} is held by {who}{since}: one runtime at a time can run the jobs of a SQLite store"
-        )
+        return f"{self.path} is held by {who}{since}: one runtime at a time can run the jobs of a SQLite store"
 
 
 @define(slots=False)
@@ -100,9 +98,7 @@ class ForeignDatabase(StoreError):
     why: str
 
     def __str__(self) -> str:
-        return (
-            f"{self.path} is not a callsheet database ({self.why}): it was left as it is; name another file"
-        )
+        return f"{self.path} is not a callsheet database ({self.why}): it was left as it is; name another file"
 
 
 @define(slots=False)
@@ -146,8 +142,7 @@ class SettingRefused(StoreError):
 
     def __str__(self) -> str:
         return (
-            f"{self.path}: {self.setting} should be {self.wanted}, the database answers {self.got}: "
-            "nothing was stored"
+            f"{self.path}: {self.setting} should be {self.wanted}, the database answers {self.got}: nothing was stored"
         )
 
 
@@ -159,10 +154,7 @@ class StoreBusy(StoreError):
     waited_s: float
 
     def __str__(self) -> str:
-        return (
-            f"{self.path} was locked by another transaction for {self.waited_s:g} s: "
-            "nothing was stored, try again"
-        )
+        return f"{self.path} was locked by another transaction for {self.waited_s:g} s: nothing was stored, try again"
 
 
 @define(slots=False)
@@ -173,6 +165,27 @@ class StoreFull(StoreError):
 
     def __str__(self) -> str:
         return f"no space left to write {self.path}: nothing was stored, try again when there is"
+
+
+@define(slots=False)
+class StoreUnavailable(StoreError):
+    """The database could not do it for a reason of its own (the disk, memory). Nothing was stored."""
+
+    path: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.why}: nothing was stored"
+
+
+@define(slots=False)
+class MalformedCommand(StoreError):
+    """A command holds what no store can keep; its whole batch was refused. Nothing was stored."""
+
+    why: str
+
+    def __str__(self) -> str:
+        return f"the command cannot be stored: {self.why}"
 
 
 @define(slots=False)

@@ -294,9 +294,7 @@ class MemoryStore:
         for i, each in enumerate(attempts):
             if each.n == command.attempt and each.claim_id == command.claim_id and each.late_outcome is None:
                 noted = evolve(each, late_outcome=command.late_outcome)
-                self.tables.put(
-                    self.tables.attempts, command.run_id, (*attempts[:i], noted, *attempts[i + 1 :])
-                )
+                self.tables.put(self.tables.attempts, command.run_id, (*attempts[:i], noted, *attempts[i + 1 :]))
 
     # ---------------------------------------------------------------- leases and owners
 
@@ -313,15 +311,11 @@ class MemoryStore:
         return Renewed(frozenset(held))
 
     def _rescue(self, command: Rescue, now: Now) -> Rescued:
-        lost = [
-            run for run in self.tables.of_status(Status.RUNNING, command.lanes) if _is_lost(run, command, now)
-        ]
+        lost = [run for run in self.tables.of_status(Status.RUNNING, command.lanes) if _is_lost(run, command, now)]
         lost.sort(key=lambda run: (run.owner, run.id))
         rescued = tuple([self._take_back(run, command, now) for run in lost[: command.limit]])
         more = len(lost) > command.limit
-        if (
-            command.scope == "others" and command.lanes is None and not more
-        ):  # all of them are dead, and run nothing
+        if command.scope == "others" and command.lanes is None and not more:  # all of them are dead, and run nothing
             for boot_id in [each for each in self.tables.owners if each != command.owner]:
                 self.tables.drop(self.tables.owners, boot_id)
         return Rescued(rescued, more)
@@ -330,7 +324,7 @@ class MemoryStore:
         assert run.owner is not None
         seen = self.tables.owners.get(run.owner)
         outcome = lost_as(command, None if seen is None else seen.seen_us, now.steady_us)
-        after = self._end(run, rescue_verdict(run, outcome, command, now.steady_us), now)
+        after = self._end(run, rescue_verdict(run, run.lane, outcome, command, now.steady_us), now)
         return RescuedRun(run.id, run.lane, run.attempt, outcome, after.status, after.due_us, after.clock)
 
     def _register(self, owner: Owner, now: Now) -> None:

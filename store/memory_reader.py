@@ -31,9 +31,7 @@ class MemoryReader:
                 return None
             current = current_attempt(run)
             attempts = tuple(a for a in tables.attempts.get(run_id, ()) if in_history(a.n, run.attempt))
-            return History(
-                run, attempts if current is None else (*attempts, current), tables.transitions[run_id]
-            )
+            return History(run, attempts if current is None else (*attempts, current), tables.transitions[run_id])
 
     def list(self, where: RunFilter, *, limit: int, before: str | None = None) -> tuple[Run, ...]:
         """Up to `limit` runs that match, newest first, without payloads."""
@@ -63,18 +61,14 @@ class MemoryReader:
         tables = self._open()
         with tables.lock:
             counts = [Count(lane, status, len(ids)) for (lane, status), ids in tables.ids.items() if ids]
-        return tuple(
-            sorted(counts, key=lambda c: (c.lane.jobs, c.lane.queue, c.lane.task, c.lane.schema, c.status))
-        )
+        return tuple(sorted(counts, key=lambda c: (c.lane.jobs, c.lane.queue, c.lane.task, c.lane.schema, c.status)))
 
     def snapshot(self, *, limit: int) -> Snapshot:
         """Counters, newest runs and runtimes."""
         tables = self._open()
         with tables.lock:
             busy = {run.owner for run in tables.of_status(Status.RUNNING)}
-            owners = [
-                each.owner for each in tables.owners.values() if not each.closed or each.owner.boot_id in busy
-            ]
+            owners = [each.owner for each in tables.owners.values() if not each.closed or each.owner.boot_id in busy]
             owners.sort(key=lambda owner: (owner.started_us, owner.boot_id))
             return Snapshot(self.counts(), self.list(RunFilter(), limit=limit), tuple(owners))
 

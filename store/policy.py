@@ -133,14 +133,8 @@ class Retry:
     def __attrs_post_init__(self) -> None:
         if self.attempts is not None:
             check_attempts(self.attempts, "Retry(attempts)")
-        if not (
-            self.backoff is None
-            or isinstance(self.backoff, Custom)
-            or self.backoff in ("fixed", "exponential")
-        ):
-            raise ValueError(
-                f'Retry(backoff) must be "fixed", "exponential" or Custom([…]), not {self.backoff!r}'
-            )
+        if not (self.backoff is None or isinstance(self.backoff, Custom) or self.backoff in ("fixed", "exponential")):
+            raise ValueError(f'Retry(backoff) must be "fixed", "exponential" or Custom([…]), not {self.backoff!r}')
         if self.jitter is not None:
             seconds(self.jitter, "Retry(jitter)", most=1)
 
@@ -261,9 +255,7 @@ def _failed(run: Tried, outcome: Outcome, policy: RetryPolicy, now_us: int, draw
             error=outcome.error,
             cause=f"{spent} of {run.max_attempts} attempts spent",
         )
-    wait_us = (
-        outcome.delay_us if outcome.delay_us is not None else int(policy.delay_s(spent, draw) * SECOND_US)
-    )
+    wait_us = outcome.delay_us if outcome.delay_us is not None else int(policy.delay_s(spent, draw) * SECOND_US)
     return _again(Move.RETRY, outcome, now_us + wait_us, str(outcome.kind))
 
 

@@ -363,9 +363,7 @@ class StoreContract:
         """The answers stand in the order of the runs."""
         desk.add(2, idempotency_key="k")
 
-        answer = desk.insert(
-            desk.new(1), desk.new(5, idempotency_key="k"), desk.new(3), desk.new(2), desk.new(4)
-        )
+        answer = desk.insert(desk.new(1), desk.new(5, idempotency_key="k"), desk.new(3), desk.new(2), desk.new(4))
 
         assert isinstance(answer, Inserted)
         assert [run and run.id for run in answer.existing] == [None, run_id(2), None, run_id(2), None]
@@ -377,9 +375,7 @@ class StoreContract:
 
         before, conflict, after = desk.do(
             Insert((desk.new(2),)),
-            Insert(
-                (desk.new(3), desk.new(4, idempotency_key="k", payload_hash=b"two"), desk.new(5)), strict=True
-            ),
+            Insert((desk.new(3), desk.new(4, idempotency_key="k", payload_hash=b"two"), desk.new(5)), strict=True),
             Insert((desk.new(6),)),
         )
 
@@ -438,9 +434,7 @@ class StoreContract:
             claimed.claim_id,
         )
         assert (run.started_us, run.updated_us, run.lease_until_us) == (now_us, now_us, now_us + LEASE)
-        assert history.attempts == (
-            Attempt(run.id, 1, now_us, None, None, None, claimed.claim_id, 1, "boot-x"),
-        )
+        assert history.attempts == (Attempt(run.id, 1, now_us, None, None, None, claimed.claim_id, 1, "boot-x"),)
         assert [(each.move, each.at_us) for each in history.transitions][-1] == (Move.START, now_us)
 
     def test_claims_come_by_priority_then_due_then_id(self, desk: Desk) -> None:
@@ -461,9 +455,7 @@ class StoreContract:
         """Claims one after the other give the same order as one large claim."""
         rng = random.Random(1)
         runs = [
-            desk.new(
-                n, rng.choice(ALL), priority=rng.randrange(3), due_us=START - rng.randrange(5), clock=clock
-            )
+            desk.new(n, rng.choice(ALL), priority=rng.randrange(3), due_us=START - rng.randrange(5), clock=clock)
             for n, clock in ((n, rng.choice(list(Clock))) for n in range(60))
         ]
         desk.insert(*runs)
@@ -593,9 +585,7 @@ class StoreContract:
             (Move.RESCUE, OutcomeKind.LEASE_LOST, Status.RETRYING, 0),
         ],
     )  # fmt: skip
-    def test_every_verdict(
-        self, desk: Desk, move: Move, outcome: OutcomeKind, status: Status, spent: int
-    ) -> None:
+    def test_every_verdict(self, desk: Desk, move: Move, outcome: OutcomeKind, status: Status, spent: int) -> None:
         """A settle writes status, spending, cause, error, the end of the attempt and the transition."""
         claimed = desk.start(1)
         desk.later(2)
@@ -649,9 +639,7 @@ class StoreContract:
         claimed = desk.start(1)
 
         with pytest.raises(IllegalMove):
-            desk.do(
-                Insert((desk.new(2),)), Settle((end_of(claimed), end_of(claimed, evolve(SUCCEED, move=move))))
-            )
+            desk.do(Insert((desk.new(2),)), Settle((end_of(claimed), end_of(claimed, evolve(SUCCEED, move=move)))))
 
         assert desk.history(run_id(1)).run.status is Status.RUNNING
         assert desk.ids() == [1]

@@ -1,0 +1,142 @@
+"""
+Insert: new runs, many in one statement.
+
+Rule: store first, ask later: what was there already is looked for only when a statement stored fewer rows
+    than it was given.
+Not here: what a repeated key means (`..contract`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from operator import attrgetter
+from typing import Any, Final
+
+from attrs import evolve
+
+from ..contract import Conflict, Insert, Inserted
+from ..lifecycle import birth
+from ..records import NewRun, Run
+from .codes import RUN_COLUMNS, STATUS_CODE, run_of
+from .connection import rows, value
+from .ledger import Ledger
+from .schema import PAYLOAD_INLINE
+
+_BORN: Final = {status: code for status, code in STATUS_CODE.items() if code in (0, 1)}
+_COLUMNS: Final = (
+    "lane, status, payload, scope, id, due_us, clock, priority, max_attempts, timeout_us, created_us, "
+    "updated_us, idempotency_key, payload_hash, trace_id, replay_of, reason, schedule_key, nominal_us"
+)
+_AS_GIVEN: Final = attrgetter(
+    "id", "due_us", "clock", "priority", "max_attempts", "timeout_us", "created_us", "created_us",
+    "idempotency_key", "payload_hash", "trace_id", "replay_of", "reason", "schedule_key", "nominal_us",
+)  # fmt: skip
+
+
+def _statement(n: int) -> str:
+    one = "(" + ", ".join("?" * (_COLUMNS.count(",") + 1)) + ")"
+    values = ", ".join([one] * n)
+    return f"insert into runs({_COLUMNS}) values {values} on conflict do nothing"  # noqa: S608 - all of it is ours
+
+
+_INSERTS: Final = [(n, _statement(n)) for n in (64, 16, 4, 1)]
+"""
+Opening all indexes costs more than a row does, so rows share statements; four sizes, so that each is prepared
+once.
+"""
+
+
+def insert(ledger: Ledger, commands: Sequence[Insert]) -> list[Inserted | Conflict]:
+    """Answer Inserts that follow one another; those that are not strict share their statements."""
+    if len(commands) == 1 or any(command.strict for command in commands):
+        return [_insert(ledger, command) for command in commands]
+    runs = tuple(chain.from_iterable(command.runs for command in commands))
+    answer = _insert(ledger, Insert(runs))
+    assert isinstance(answer, Inserted)
+    rest = iter(answer.existing)
+    return [Inserted(tuple([next(rest) for _ in command.runs])) for command in commands]
+
+
+def _insert(ledger: Ledger, command: Insert) -> Inserted | Conflict:
+    first = 1 + (value(ledger.db, "select max(rid) from runs") or 0)
+    stored = _store(ledger, [_row(ledger, new) for new in command.runs])
+    existing: tuple[Run | None, ...] = (None,) * len(command.runs)
+    new_runs: Sequence[NewRun] = command.runs
+    if stored < len(command.runs):
+        existing = _existing(ledger, command.runs, first)
+        conflict = _conflict(command, existing)
+        if conflict is not None:
+            ledger.db.execute("delete from runs where rid >= ?", (first,))
+            return conflict
+        new_runs = [new for new, run in zip(command.runs, existing, strict=True) if run is None]
+    _follow(ledger, new_runs, first)
+    return Inserted(existing)
+
+
+def _row(ledger: Ledger, new: NewRun) -> tuple[Any, ...]:
+    status = _BORN.get(new.status)
+    if status is None:
+        birth(new.status)  # raises
+    lane = ledger.lanes.get(new.lane) or ledger.lane(new.lane)
+    payload = new.payload if len(new.payload) <= PAYLOAD_INLINE else None
+    scope = None if new.idempotency_key is None else ledger.scope(new.lane.jobs)
+    return (lane, status, payload, scope, *_AS_GIVEN(new))
+
+
+def _store(ledger: Ledger, new: Sequence[tuple[Any, ...]]) -> int:
+    """How many of them were stored."""
+    before = ledger.db.total_changes()
+    at = 0
+    for size, statement in _INSERTS:
+        while len(new) - at >= size:
+            ledger.db.execute(statement, tuple(chain.from_iterable(new[at : at + size])))
+            at += size
+    return ledger.db.total_changes() - before
+
+
+def _follow(ledger: Ledger, runs: Iterable[NewRun], first: int) -> None:
+    """What goes with new rows: their first transition, their long payloads, the counters."""
+    ledger.db.execute(
+        "insert into transitions(run, seq, was, now, move, at_us, attempt) "
+        # the code of a birth is that of its status
+        "select rid, 1, null, status, status, created_us, 0 from runs where rid >= ?",
+        (first,),
+    )
+    long = [(new.id, new.payload) for new in runs if len(new.payload) > PAYLOAD_INLINE]
+    ledger.db.executemany("insert into payloads(run, body) select rid, ?2 from runs where id = ?1", long)
+    for (lane, status), n in Counter((new.lane, new.status) for new in runs).items():
+        ledger.moved(ledger.lanes[lane], None, STATUS_CODE[status], n)
+
+
+def _existing(ledger: Ledger, runs: Sequence[NewRun], first: int) -> tuple[Run | None, ...]:
+    """For each of them the run that was there before it, or None where its own row was stored."""
+    stored = set(rows(ledger.db, "select id, scope, idempotency_key from runs where rid >= ?", (first,)))
+    answers: list[Run | None] = []
+    for new in runs:
+        scope = None if new.idempotency_key is None else ledger.scope(new.lane.jobs)
+        own = (new.id, scope, new.idempotency_key)
+        answers.append(None if own in stored else _find(ledger, new, scope))
+        stored.discard(own)
+    return tuple(answers)
+
+
+def _find(ledger: Ledger, new: NewRun, scope: int | None) -> Run:
+    row = ledger.db.execute(f"select {RUN_COLUMNS} from runs where id = ?", (new.id,)).fetchone()  # noqa: S608
+    if row is None:
+        row = ledger.db.execute(
+            f"select {RUN_COLUMNS} from runs where scope = ? and idempotency_key = ?",  # noqa: S608
+            (scope, new.idempotency_key),
+        ).fetchone()
+    assert row is not None
+    return run_of(row, ledger.lane_of, ledger.boot_of, None)
+
+
+def _conflict(command: Insert, existing: Sequence[Run | None]) -> Conflict | None:
+    if not command.strict:
+        return None
+    for new, run in zip(command.runs, existing, strict=True):
+        if run is not None and new.idempotency_key is not None and new.payload_hash != run.payload_hash:
+            return Conflict(new.idempotency_key, evolve(run, payload=None))
+    return None

@@ -1,0 +1,116 @@
+"""
+The writing connection, with the few things a writer keeps in mind: lanes, boots and counters.
+
+Rule: what is kept is never trusted longer than nobody else wrote (`fresh`) and nothing was rolled back
+    (`forget`).
+Not here: the transaction itself (`store`), the commands.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, Final
+
+import apsw
+from attrs import define, field
+
+from ..records import Lane
+from .connection import rows, value
+
+_NEW_LANE: Final = "insert into lanes(jobs, queue, task, schema) values (?, ?, ?, ?) returning id"
+_NEW_BOOT: Final = "insert into boots(boot_id) values (?) returning id"
+_FLUSH: Final = """
+    insert into counters(lane, status, n) values (?1, ?2, ?3) on conflict do update set n = n + excluded.n
+    """
+
+
+@define(eq=False)
+class Ledger:
+    """One connection in one transaction at a time."""
+
+    db: apsw.Connection
+    lanes: dict[Lane, int] = field(factory=dict)
+    lane_of: dict[int, Lane] = field(factory=dict)
+    boots: dict[str, int] = field(factory=dict)
+    boot_of: dict[int, str] = field(factory=dict)
+    _counts: dict[tuple[int, int], int] = field(factory=dict)
+    _moved: Counter[tuple[int, int]] = field(factory=Counter)
+    _version: int = -1
+    _others_wrote: bool = False
+
+    def fresh(self) -> None:
+        """Begin a transaction's thinking: read again what somebody else may have changed."""
+        version = self._data_version()
+        if version != self._version:
+            self._others_wrote = self._others_wrote or self._version >= 0
+            self._version = version
+            self._load()
+
+    def forget(self) -> None:
+        """Nothing kept is sure any more: the transaction was rolled back."""
+        self._moved.clear()
+        self._load()
+
+    def others_wrote(self) -> bool:
+        """Whether another connection wrote since this was last asked."""
+        self.fresh()
+        wrote, self._others_wrote = self._others_wrote, False
+        return wrote
+
+    def lane(self, lane: Lane) -> int:
+        """The number of a lane; it gets one when it is new."""
+        number = self.lanes.get(lane)
+        if number is None:
+            parts = (lane.jobs, lane.queue, lane.task, lane.schema)
+            number = self.lanes[lane] = int(value(self.db, _NEW_LANE, parts))
+            self.lane_of[number] = lane
+        return number
+
+    def scope(self, jobs: str) -> int:
+        """The number that stands for a Jobs instance in the index of keys: that of its first lane."""
+        return min(number for lane, number in self.lanes.items() if lane.jobs == jobs)
+
+    def boot(self, boot_id: str) -> int:
+        """The number of a boot id; it gets one when it is new."""
+        number = self.boots.get(boot_id)
+        if number is None:
+            number = self.boots[boot_id] = int(value(self.db, _NEW_BOOT, (boot_id,)))
+            self.boot_of[number] = boot_id
+        return number
+
+    def moved(self, lane: int, was: int | None, now: int | None, n: int) -> None:
+        """`n` runs of a lane changed their status."""
+        for status, change in ((was, -n), (now, n)):
+            if status is not None:
+                self._moved[lane, status] += change
+                self._counts[lane, status] = self._counts.get((lane, status), 0) + change
+
+    def waiting(self, lane: int) -> int:
+        """How many runs of a lane wait."""
+        counts = self._counts
+        return counts.get((lane, 0), 0) + counts.get((lane, 1), 0) + counts.get((lane, 3), 0)
+
+    def flush(self) -> None:
+        """Write down how the counters changed; the last thing before a commit."""
+        if self._moved:
+            self.db.executemany(_FLUSH, [(lane, status, n) for (lane, status), n in self._moved.items() if n])
+            self._moved.clear()
+
+    def _data_version(self) -> int:
+        return int(value(self.db, "pragma data_version"))
+
+    def _load(self) -> None:
+        found = rows(self.db, "select id, jobs, queue, task, schema from lanes")
+        self.lane_of = {number: Lane(*lane) for number, *lane in found}
+        self.lanes = {lane: number for number, lane in self.lane_of.items()}
+        self.boot_of = dict(rows(self.db, "select id, boot_id from boots"))
+        self.boots = {boot_id: number for number, boot_id in self.boot_of.items()}
+        counters = rows(self.db, "select lane, status, n from counters")
+        self._counts = {(lane, status): n for lane, status, n in counters}
+
+
+def listed(values: Iterable[Any]) -> str:
+    """Numbers or ids as one bound parameter, for `in (select value from json_each(?))`."""
+    return json.dumps(list(values))

@@ -1,0 +1,171 @@
+"""
+Where a SQLite store is: which names are accepted, and whether what is there may be touched.
+
+Rule: looking changes nothing. A file is read through SQLite's own file layer only, because closing a
+    descriptor of our own would drop the locks that SQLite holds in this process.
+Not here: connections that are used (`connection`), the tables (`schema`).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+import apsw
+
+from ..errors import CannotOpen, DamagedStore, ForeignDatabase, NewerSchema
+from .schema import APPLICATION_ID, SCHEMA, create, versions
+
+_MAGIC: Final = b"SQLite format 3\x00"
+_READ: Final = apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READONLY
+
+
+def resolve(name: str | os.PathLike[str]) -> str:
+    """
+    The absolute path of a database, links followed.
+
+    `name`: a path, or `sqlite:///path` (four slashes for an absolute one). Raises CannotOpen for what can be
+    no path of a database that lasts.
+    """
+    text = os.fspath(name)
+    path = text.removeprefix("sqlite:///")
+    if not path or "\x00" in path:
+        raise CannotOpen(repr(text), "that is no name of a file")
+    if path.startswith(("file:", ":memory:")):
+        raise CannotOpen(text, "give a path or sqlite:///path; for a store that keeps nothing use MemoryStore")
+    if "://" in path:
+        raise CannotOpen(text, "a URL of SQLite begins with sqlite:///")
+    return os.path.realpath(path)
+
+
+def check(path: str, *, make: bool) -> bool:
+    """
+    Whether there is a database at `path` (False: it has to be made).
+
+    Raises CannotOpen when a database cannot live there, DamagedStore when its parts do not fit.
+    """
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise CannotOpen(path, f"there is no folder {folder}")
+    _check_writable(path, folder, "its folder is read-only")
+    try:
+        there = Path(path).stat()
+    except FileNotFoundError:
+        there = None
+    except OSError as error:
+        raise CannotOpen(path, str(error.strerror)) from error
+    if there is None or (stat.S_ISREG(there.st_mode) and there.st_size == 0):
+        if _size(f"{path}-wal") > 0:
+            raise DamagedStore(path, f"it is {'empty' if there else 'not there'}, but its log {path}-wal is")
+        if not make:
+            raise CannotOpen(path, "there is no database")
+        return False
+    if not stat.S_ISREG(there.st_mode):
+        kind = "a folder" if stat.S_ISDIR(there.st_mode) else "not a regular file"
+        raise CannotOpen(path, f"it is {kind}")
+    if there.st_nlink > 1:
+        raise CannotOpen(path, "it has a second name (a hard link), where it would have another log and lock")
+    _check_writable(path, Path(path), "it is read-only")
+    return True
+
+
+def _check_writable(path: str, what: Path, why: str) -> None:
+    try:
+        mode = what.stat().st_mode
+    except FileNotFoundError:
+        return
+    if not mode & 0o222 or not os.access(what, os.W_OK | os.R_OK):  # also for root, who could
+        raise CannotOpen(path, why)
+
+
+def _size(path: str) -> int:
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return 0
+
+
+def look(path: str) -> bool:
+    """
+    Look at the file without touching it: True when it is ours, False when it is a SQLite database with
+    nothing in it.
+
+    Raises ForeignDatabase, NewerSchema, DamagedStore.
+    """
+    uri = f"file:{quote(path)}?mode=ro&immutable=1"
+    try:
+        db = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+        try:
+            application_id = db.execute("pragma application_id").get
+            tables = db.execute("select count(*) from sqlite_schema").get
+            if application_id == APPLICATION_ID:
+                refuse_newer(path, db)
+                return True
+        finally:
+            db.close()
+    except apsw.CorruptError as error:
+        raise DamagedStore(path, str(error)) from error
+    except apsw.NotADBError as error:
+        if _begins_with(path, _MAGIC):
+            raise DamagedStore(path, "its header makes no sense") from error
+        raise ForeignDatabase(path, "it is not a SQLite database") from error
+    except apsw.Error as error:
+        raise CannotOpen(path, str(error)) from error
+    if application_id or tables or _size(f"{path}-wal"):
+        why = f"its application id is {application_id:#x}" if application_id else "it has other tables"
+        raise ForeignDatabase(path, why)
+    return False
+
+
+def refuse_newer(path: str, db: apsw.Connection) -> None:
+    """Raise NewerSchema when this release cannot read the database."""
+    try:
+        schema, min_reader = versions(db)
+    except (apsw.SQLError, KeyError) as error:
+        raise DamagedStore(path, "it does not say which schema it has") from error
+    if min_reader > SCHEMA:
+        raise NewerSchema(path, schema, min_reader, SCHEMA)
+
+
+def _begins_with(path: str, magic: bytes) -> bool:
+    file = apsw.VFSFile("", path, [_READ, 0])
+    try:
+        return file.xRead(len(magic), 0) == magic
+    except apsw.Error:
+        return False
+    finally:
+        file.xClose()
+
+
+def make(path: str) -> None:
+    """
+    Make a database with our tables and nothing else in it, readable by its owner only.
+
+    It appears whole or not at all: it is made under another name. The caller holds the owner lock.
+    """
+    draft = f"{path}.new"
+    try:
+        Path(draft).unlink(missing_ok=True)
+        os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        db = apsw.Connection(draft, flags=apsw.SQLITE_OPEN_READWRITE)
+        try:
+            db.execute("pragma synchronous = extra")
+            create(db)
+        finally:
+            db.close()
+        Path(draft).replace(path)
+        _sync_folder(Path(path).parent)
+    except (OSError, apsw.Error) as error:
+        Path(draft).unlink(missing_ok=True)
+        raise CannotOpen(path, f"it cannot be made: {error}") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,159 @@
+"""
+Reading a SQLite store, on a connection of its own that cannot write.
+
+Rule: an answer of more than one statement is read inside one read transaction, and that is short.
+Not here: which index a list takes (`listing`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import apsw
+from attrs import define, field
+
+from ..arithmetic import current_attempt
+from ..errors import StoreClosed
+from ..records import HISTORY_FIRST, HISTORY_LAST, Clock, Count, Due, History, Lane, Run, RunFilter, Snapshot
+from .codes import ATTEMPT_COLUMNS, RUN_COLUMNS, STATUSES, TRANSITION_COLUMNS, attempt_of, run_of, transition_of
+from .connection import reader, rows, translated, value
+from .listing import newest
+from .owners import owner_of
+
+_ONE: Final = f"""
+    select {RUN_COLUMNS}, coalesce(payload, (select body from payloads where run = rid)) from runs where id =
+    ?
+    """  # noqa: S608
+_ATTEMPTS: Final = f"""
+    select {ATTEMPT_COLUMNS} from attempts where run = ?1 and (n <= {HISTORY_FIRST} or n > ?2 -
+    {HISTORY_LAST}) order by n
+    """  # noqa: S608
+_TRANSITIONS: Final = f"select {TRANSITION_COLUMNS} from transitions where run = ? order by seq"  # noqa: S608
+_COUNTS: Final = """
+    select jobs, queue, task, schema, status, n from counters join lanes on lanes.id = counters.lane where n
+    <> 0
+    """
+_LANES: Final = "select id, jobs, queue, task, schema from lanes where id > ?"
+_OWNERS: Final = """
+    select boot_id, pid, host, started_us, version, tasks, queues from owners join boots on boots.id =
+    owners.boot where not closed or boot in (select owner from runs indexed by running where status = 2)
+    order by started_us, boot_id
+    """
+_UPCOMING: Final = """
+    select due_us, lane from runs indexed by upcoming
+    where clock = ?1 and due_us > ?2 and due_us <= ?3 and status in (0, 1, 3) and clock <> 0
+    order by due_us, lane limit ?4
+    """
+_NEXT_LANE: Final = """
+    select lane from runs indexed by upcoming
+    where clock = ?1 and due_us = ?2 and lane > ?3 and status in (0, 1, 3) and clock <> 0
+    order by lane limit 1
+    """
+
+
+@define(eq=False)
+class Known:
+    """Lanes and boots by number; they never change, only new ones appear."""
+
+    db: apsw.Connection
+    lanes: dict[int, Lane] = field(factory=dict)
+    boots: dict[int, str] = field(factory=dict)
+    _version: int = -1
+
+    def fresh(self) -> None:
+        """Learn what was written since the last time. To be called inside the read transaction."""
+        version = value(self.db, "pragma data_version")
+        if version != self._version:
+            self._version = version
+            lanes = rows(self.db, _LANES, (max(self.lanes, default=0),))
+            self.lanes.update({number: Lane(*lane) for number, *lane in lanes})
+            boots = rows(self.db, "select id, boot_id from boots where id > ?", (max(self.boots, default=0),))
+            self.boots.update(dict(boots))
+
+
+class SqliteReader:
+    """Reads what is committed."""
+
+    def __init__(self, path: str, busy_s: float) -> None:
+        self._path = path
+        self._busy_s = busy_s
+        with translated(path, busy_s):
+            self._db: apsw.Connection | None = reader(path, busy_s)
+        self._known = Known(self._db)
+
+    def get(self, run_id: str) -> History | None:
+        """The run with its payload, attempts and transitions; None when it is not stored."""
+        with self._reading() as db:
+            row = db.execute(_ONE, (run_id,)).fetchone()
+            if row is None:
+                return None
+            run = self._run(row[:-1], row[-1])
+            rid = row[0]
+            attempts = [
+                attempt_of(run_id, each, self._known.boots) for each in db.execute(_ATTEMPTS, (rid, run.attempt))
+            ]
+            current = current_attempt(run)
+            if current is not None:
+                attempts.append(current)
+            transitions = tuple([transition_of(run_id, each) for each in db.execute(_TRANSITIONS, (rid,))])
+            return History(run, tuple(attempts), transitions)
+
+    def list(self, where: RunFilter, *, limit: int, before: str | None = None) -> tuple[Run, ...]:
+        """Up to `limit` runs that match, newest first, without payloads."""
+        with self._reading() as db:
+            return self._list(db, where, limit, before)
+
+    def upcoming(self, clock: Clock, after_us: int, until_us: int, limit: int) -> tuple[Due, ...]:
+        """What falls due on `clock` in the window, earliest first."""
+        if clock is Clock.AT_ONCE or limit < 1:
+            return ()
+        with self._reading() as db:
+            due = rows(db, _UPCOMING, (int(clock), after_us, until_us, limit))
+            if len(due) == limit:  # what else is due with the last of them
+                due_us, lane = due[-1]
+                while (lane := value(db, _NEXT_LANE, (int(clock), due_us, lane))) is not None:
+                    due.append((due_us, lane))
+            found = sorted({(due_us, self._known.lanes[lane].queue) for due_us, lane in due})
+            return tuple([Due(queue, clock, due_us) for due_us, queue in found])
+
+    def counts(self) -> tuple[Count, ...]:
+        """The counters, without rows of zero."""
+        with self._reading() as db:
+            return _counts(db)
+
+    def snapshot(self, *, limit: int) -> Snapshot:
+        """Counters, newest runs and runtimes."""
+        with self._reading() as db:
+            owners = tuple([owner_of(row) for row in db.execute(_OWNERS)])
+            return Snapshot(_counts(db), self._list(db, RunFilter(), limit, None), owners)
+
+    def close(self) -> None:
+        """Read no more; twice does nothing."""
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+    def _list(self, db: apsw.Connection, where: RunFilter, limit: int, before: str | None) -> tuple[Run, ...]:
+        return tuple([self._run(row, None) for row in newest(db, self._known.lanes, where, limit, before)])
+
+    def _run(self, row: tuple[Any, ...], payload: bytes | None) -> Run:
+        return run_of(row, self._known.lanes, self._known.boots, payload)
+
+    @contextmanager
+    def _reading(self) -> Iterator[apsw.Connection]:
+        if self._db is None:
+            raise StoreClosed(self._path)
+        with translated(self._path, self._busy_s):
+            self._db.execute("begin")
+            try:
+                self._known.fresh()
+                yield self._db
+            finally:
+                self._db.execute("rollback")
+
+
+def _counts(db: apsw.Connection) -> tuple[Count, ...]:
+    counts = [Count(Lane(*row[:4]), STATUSES[row[4]], row[5]) for row in db.execute(_COUNTS)]
+    return tuple(sorted(counts, key=lambda c: (c.lane.jobs, c.lane.queue, c.lane.task, c.lane.schema, c.status)))

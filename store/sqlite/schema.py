@@ -1,0 +1,121 @@
+"""
+The tables, and which releases can read them.
+
+Rule 1: `SCHEMA` counts up with every change of a table; `MIN_READER` is the oldest schema whose code can
+    still read (and write) what this one writes, so that the release before goes on working during a deploy.
+Rule 2: an index exists because a statement of this folder needs it; it says which.
+Not here: the codes for words (`codes`), the statements.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import apsw
+
+APPLICATION_ID: Final = 0x63_73_68_31
+"""`csh1`, in the header of the file: it is ours."""
+SCHEMA: Final = 1
+MIN_READER: Final = 1
+
+PAYLOAD_INLINE: Final = 1024
+"""Bytes: a longer payload has a row of its own, so that a change of the run's status does not rewrite it."""
+
+CREATE: Final = """
+create table meta(name text primary key not null, value int not null) without rowid, strict;
+
+create table lanes(id integer primary key, jobs text not null, queue text not null, task text not null,
+    schema text not null, unique (jobs, queue, task, schema)) strict;
+
+-- one row for each time that a runtime opened: runs and attempts name it by number
+create table boots(id integer primary key, boot_id text not null unique) strict;
+
+create table owners(boot integer primary key, pid int not null, host text not null, started_us int not null,
+    version text not null, tasks text not null, queues text not null, seen_us int not null,
+    closed int not null) strict;
+
+create table counters(lane int not null, status int not null, n int not null,
+    primary key (lane, status)) without rowid, strict;
+
+create table runs(
+    rid integer primary key,
+    id text not null,
+    lane int not null,
+    status int not null,
+    due_us int not null,
+    clock int not null,
+    priority int not null,
+    attempt int not null default 0,
+    spent int not null default 0,
+    deaths int not null default 0,
+    fence int not null default 0,
+    max_attempts int not null,
+    timeout_us int,
+    created_us int not null,
+    updated_us int not null,
+    ended_us int,
+    cause text,
+    owner int,
+    claim_id blob,
+    started_us int,
+    lease_until_us int,
+    stuck_since_us int,
+    payload blob,
+    result blob,
+    result_error text,
+    progress blob,
+    scope int,
+    idempotency_key text,
+    payload_hash blob,
+    trace_id text,
+    replay_of text,
+    reason text,
+    schedule_key text,
+    nominal_us int) strict;
+
+create unique index run_by_id on runs(id);
+-- one run for each key; the scope is the number of the first lane of its Jobs
+create unique index run_by_key on runs(scope, idempotency_key) where idempotency_key is not null;
+-- claims
+create index ready on runs(lane, priority, clock, due_us, id) where status in (0, 1, 3) and deaths < 3;
+create index suspects on runs(lane, priority, clock, due_us, id) where status in (0, 1, 3) and deaths >= 3;
+-- rescues
+create index running on runs(owner, id) where status = 2;
+-- what the calendar asks for
+create index upcoming on runs(clock, due_us, lane) where status in (0, 1, 3) and clock <> 0;
+-- lists
+create index by_lane on runs(lane, id);
+create index ended on runs(lane, status, id) where status >= 4;
+create index by_trace on runs(trace_id, id) where trace_id is not null;
+create index by_origin on runs(replay_of, id) where replay_of is not null;
+
+create table payloads(run integer primary key, body blob not null) strict;
+
+-- an attempt has a row when it has ended; the current one is in its run's row
+create table attempts(run int not null, n int not null, started_us int not null, ended_us int not null,
+    outcome int not null, claim_id blob not null, fence int not null, owner int not null, error blob,
+    late_outcome text, primary key (run, n)) without rowid, strict;
+
+-- seq follows from the attempt: 1 is the birth, 2n the start of attempt n, 2n + 1 its end, 2n + 2 a later cancel
+create table transitions(run int not null, seq int not null, was int, now int not null, move int not
+null,
+    at_us int not null, attempt int not null, cause text, primary key (run, seq)) without rowid, strict;
+"""
+
+
+def create(connection: apsw.Connection) -> None:
+    """Make the tables in an empty database, all or none."""
+    connection.execute("begin immediate")
+    connection.execute(f"pragma application_id = {APPLICATION_ID}")
+    connection.execute(CREATE)
+    connection.executemany(
+        "insert into meta(name, value) values (?, ?)", [("schema", SCHEMA), ("min_reader", MIN_READER)]
+    )
+    connection.execute("commit")
+
+
+def versions(connection: apsw.Connection) -> tuple[int, int]:
+    """The schema of a database of ours, and the oldest one whose code can read it."""
+    found: list[Any] = connection.execute("select name, value from meta").fetchall()
+    values: dict[str, int] = dict(found)
+    return values["schema"], values["min_reader"]

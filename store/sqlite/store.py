@@ -1,0 +1,299 @@
+"""
+The SQLite store: open, write, tidy up, close.
+
+Rule 1: one connection writes, each batch in one `begin immediate … commit`, flushed to disk before it is
+    answered.
+Rule 2: whether a commit that failed is durable is never guessed: the connection is closed, and the next write
+    opens another.
+Not here: the commands (a file each), reading (`reader`), what may be opened (`place`), who may (`lock`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any, Final, assert_never
+
+import apsw
+
+from ..contract import (
+    Answer,
+    Cancel,
+    Claim,
+    Command,
+    Insert,
+    NoteLate,
+    Register,
+    Renew,
+    Rescue,
+    Settle,
+    Unregister,
+)
+from ..errors import OutcomeUnknown, StoreClosed, StoreHeld
+from ..records import Now, Owner
+from . import place
+from .claim import claim
+from .connection import translate, translated, writer
+from .insert import insert
+from .ledger import Ledger
+from .lock import OwnerLock
+from .owners import register, renew, rescue, unregister
+from .reader import SqliteReader
+from .settle import cancel, note_late, settle
+
+BUSY_S: Final = 5.0
+"""How long somebody else's transaction is waited for."""
+TIDY_PAGES: Final = 1024
+"""
+Pages (4 KiB) in the log from which on a moment without work is used to copy them into the database: 4 MiB.
+"""
+FORCED_PAGES: Final = 8192
+"""Pages in the log from which on a write does that first: 32 MiB."""
+PAUSE_PAGES: Final = 16384
+"""Pages in the log from which on a write waits for readers to let go of it: 64 MiB."""
+PAUSE_S: Final = 0.25
+"""How long it waits for them."""
+
+_forked: Final[list[apsw.Connection]] = []
+"""
+Connections of a parent process: to close one here would harm the parent's database, so they are kept until
+the end.
+"""
+
+
+class SqliteStore:
+    """
+    A store in one file.
+
+    name: a path, or `sqlite:///path`. exclusive: take the owner lock, as a runtime does that runs jobs;
+        without it the store
+    can be read and written, but others may run its jobs meanwhile. create: make a database where there is
+    none.
+    busy_s: how long to wait for somebody else's transaction.
+    """
+
+    def __init__(
+        self,
+        name: str | os.PathLike[str],
+        *,
+        exclusive: bool = True,
+        create: bool = True,
+        busy_s: float = BUSY_S,
+    ) -> None:
+        self._name = os.fspath(name)
+        self._exclusive = exclusive
+        self._create = create
+        self._busy_s = busy_s
+        self._path = self._name
+        self._pid = 0
+        self._lock: OwnerLock | None = None
+        self._ledger: Ledger | None = None
+        self._log_pages = 0
+        self._log_pages_tried = 0
+
+    @property
+    def name(self) -> str:
+        """The path of the database, absolute once it is open."""
+        return self._path
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether it takes the owner lock."""
+        return self._exclusive
+
+    # ---------------------------------------------------------------- open and close
+
+    def open(self, owner: Owner) -> None:
+        """
+        Lock it for `owner`, check it, create it where there is none, and take it into use.
+
+        Raises CannotOpen, StoreHeld, ForeignDatabase, NewerSchema, DamagedStore, SettingRefused; nothing was
+        changed then.
+        """
+        if self._is_open:
+            raise StoreHeld(self._path, owner.pid, None)
+        self._path = place.resolve(self._name)
+        there = place.check(self._path, make=self._create)
+        with contextlib.ExitStack() as undo:
+            lock = None
+            if self._exclusive or not there:
+                lock = OwnerLock.take(self._path, owner)
+                undo.callback(lock.release)
+            if not (there and place.look(self._path)):
+                place.make(self._path)
+            if not self._exclusive:
+                undo.close()
+                lock = None
+            self._pid = os.getpid()
+            self._ledger = self._connect()
+            self._lock = lock
+            undo.pop_all()
+
+    def close(self) -> None:
+        """Copy the log into the database, release the lock and the connection; twice does nothing."""
+        if self._pid == os.getpid():
+            self._disconnect(tidy=True)
+            if self._lock is not None:
+                self._lock.release()
+        elif self._ledger is not None:
+            _forked.append(self._ledger.db)
+        self._ledger = self._lock = None
+        self._pid = 0
+
+    @property
+    def _is_open(self) -> bool:
+        return self._pid == os.getpid()
+
+    def _connect(self) -> Ledger:
+        with translated(self._path, self._busy_s):
+            db = writer(self._path, self._busy_s)
+            try:
+                place.refuse_newer(self._path, db)
+                db.set_wal_hook(self._note_log)
+                ledger = Ledger(db)
+                ledger.fresh()
+            except BaseException:
+                db.close()
+                raise
+        return ledger
+
+    def _disconnect(self, *, tidy: bool) -> None:
+        if self._ledger is None:
+            return
+        with contextlib.suppress(apsw.Error):
+            if tidy:
+                self._ledger.db.set_busy_timeout(0)
+                self._ledger.db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        self._ledger.db.close(True)
+        self._ledger = None
+
+    def _in_use(self) -> Ledger:
+        if not self._is_open:
+            raise StoreClosed(self._path)
+        if self._ledger is None:  # the last commit failed
+            self._ledger = self._connect()
+        return self._ledger
+
+    # ---------------------------------------------------------------- write
+
+    def write(self, commands: Sequence[Command], now: Now) -> list[Answer]:
+        """
+        Do all of it in one durable transaction, and answer each; when something raises, nothing was stored.
+        """
+        ledger = self._in_use()
+        if self._log_pages >= FORCED_PAGES:
+            self._tidy(ledger)
+        with translated(self._path, self._busy_s):
+            try:
+                ledger.db.execute("begin immediate")
+                ledger.fresh()
+                answers = _apply(ledger, commands, now)
+                ledger.flush()
+            except BaseException:
+                self._roll_back(ledger)
+                raise
+        self._finish(ledger)
+        return answers
+
+    def _finish(self, ledger: Ledger) -> None:
+        try:
+            self._commit(ledger.db)
+        except (apsw.BusyError, apsw.FullError) as error:  # refused before anything was durable
+            self._roll_back(ledger)
+            raise translate(error, self._path, self._busy_s) from error
+        except apsw.Error as error:
+            self._disconnect(tidy=False)
+            raise OutcomeUnknown(self._path, str(error) or type(error).__name__) from error
+        except BaseException:
+            self._disconnect(tidy=False)
+            raise
+
+    def _commit(self, db: apsw.Connection) -> None:
+        """Make it durable. In a method of its own so that a test or a demonstration can fail around it."""
+        db.execute("commit")
+
+    def _roll_back(self, ledger: Ledger) -> None:
+        try:
+            if ledger.db.in_transaction:
+                ledger.db.execute("rollback")
+            ledger.forget()
+        except apsw.Error:
+            self._disconnect(tidy=False)
+
+    def changed(self) -> bool:
+        """Whether another connection wrote since this was last asked."""
+        ledger = self._in_use()
+        with translated(self._path, self._busy_s):
+            return ledger.others_wrote()
+
+    def reader(self) -> SqliteReader:
+        """A new Reader on a connection of its own. Raises StoreClosed."""
+        if not self._is_open:
+            raise StoreClosed(self._path)
+        return SqliteReader(self._path, self._busy_s)
+
+    # ---------------------------------------------------------------- the log
+
+    def idle(self) -> None:
+        """Copy the log into the database when it has grown."""
+        if self._log_pages >= TIDY_PAGES:
+            self._tidy(self._in_use())
+
+    def _note_log(self, _db: apsw.Connection, _name: str, pages: int) -> int:
+        if pages < self._log_pages:
+            self._log_pages_tried = 0
+        self._log_pages = pages
+        return apsw.SQLITE_OK
+
+    def _tidy(self, ledger: Ledger) -> None:
+        """Copy what can be copied; where readers hold on to a long log, wait for them briefly."""
+        if self._log_pages < self._log_pages_tried + TIDY_PAGES:
+            return  # nothing to gain yet
+        self._log_pages_tried = self._log_pages
+        pause = self._log_pages >= PAUSE_PAGES
+        mode = apsw.SQLITE_CHECKPOINT_RESTART if pause else apsw.SQLITE_CHECKPOINT_PASSIVE
+        with translated(self._path, self._busy_s):
+            ledger.db.set_busy_timeout(int(PAUSE_S * 1000))
+            try:
+                with contextlib.suppress(apsw.BusyError):
+                    ledger.db.wal_checkpoint(mode=mode)
+            finally:
+                ledger.db.set_busy_timeout(int(self._busy_s * 1000))
+
+
+def _apply(ledger: Ledger, commands: Sequence[Command], now: Now) -> list[Answer]:
+    answers: list[Answer] = []
+    for kind, group in groupby(commands, type):
+        some: Any = list(group)
+        if kind is Insert:
+            answers.extend(insert(ledger, some))
+        elif kind is Settle:
+            answers.extend(settle(ledger, some, now))
+        else:
+            answers.extend(_one(ledger, command, now) for command in some)
+    return answers
+
+
+def _one(ledger: Ledger, command: Command, now: Now) -> Answer:
+    match command:
+        case Claim():
+            return claim(ledger, command, now)
+        case Cancel():
+            return cancel(ledger, command, now)
+        case NoteLate():
+            note_late(ledger, command)
+        case Renew():
+            return renew(ledger, command, now)
+        case Rescue():
+            return rescue(ledger, command, now)
+        case Register():
+            register(ledger, command.owner, now)
+        case Unregister():
+            unregister(ledger, command.boot_id)
+        case Insert() | Settle():
+            raise AssertionError("these come in groups")
+        case _:
+            assert_never(command)
+    return None
