@@ -37,7 +37,7 @@ from .store.contract import Answer, Command, Reader, Store
 from .store.errors import PayloadInvalid
 from .store.memory import MemoryStore
 from .store.policy import SECOND_US, seconds
-from .store.records import Clock, Due, Lane, Owner, Status
+from .store.records import Clock, Due, Lane, Now, Owner, Status
 from .stores import store_at
 from .supervisor import paths
 from .supervisor.aftermath import Aftermath
@@ -109,7 +109,7 @@ class Runtime:
         """Return when nothing this runtime could run is queued, running, retrying or due."""
         while True:
             moved = self.hub.activity
-            if not self._busy() and await self.read(self._is_idle):
+            if not self._busy() and await self.read(partial(self._is_idle, self.seams.now())):
                 return
             with trio.move_on_after(1.0):  # a wake-up may be lost
                 await moved.wait()
@@ -151,12 +151,11 @@ class Runtime:
     def _busy(self) -> bool:
         return any(slots.on_stage or slots.reserved or slots.woken for slots in self.slots.values())
 
-    def _is_idle(self, reader: Reader) -> bool:
+    def _is_idle(self, now: Now, reader: Reader) -> bool:
         mine = {lane for jobs in self.jobs for lane in lanes_of(jobs)}
         waiting = {Status.QUEUED, Status.RUNNING, Status.RETRYING}
         if any(count.n and count.status in waiting and count.lane in mine for count in reader.counts()):
             return False
-        now = self.seams.now()
         for clock, now_us in ((Clock.STEADY, now.steady_us), (Clock.WALL, now.wall_us)):
             if any(due.queue in self.slots for due in reader.upcoming(clock, 0, now_us, 10)):
                 return False
