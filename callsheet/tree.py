@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from .actors.exits import Exit, error_of, is_abnormal
 from .actors.stage import Stage
+from .store.codec import describe
+from .supervisor.task import TaskSupervisor
 
 
 @frozen
@@ -25,6 +28,10 @@ class Node:
     waiting: int
     """Messages in its mailbox."""
     children: tuple[Node, ...] = ()
+    on_stage: int = 0
+    """Of a task: how many of its runs are on stage."""
+    why: str | None = None
+    """While it is down or parked: how its last incarnation ended, where that was not orderly."""
 
 
 def picture(stage: Stage) -> Node:
@@ -46,4 +53,16 @@ def _node(stage: Stage, path: str, below: dict[str, list[str]]) -> Node:
         restarts=max(0, cell.generation - 1),
         waiting=len(cell.mailbox),
         children=tuple(_node(stage, each, below) for each in below.get(path, ())),
+        on_stage=len(cell.actor.on_stage) if isinstance(cell.actor, TaskSupervisor) else 0,
+        why=_why(cell.exit),
     )
+
+
+def _why(exit_: Exit | None) -> str | None:
+    if exit_ is None or not is_abnormal(exit_):
+        return None
+    error = error_of(exit_)
+    if error is None:
+        return str(exit_)
+    told = describe(error)  # an exception's own text may raise
+    return f"{told.type}: {told.message}"
