@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+import trio
+
 if TYPE_CHECKING:
     from .cell import Cell
     from .ref import Ref
@@ -72,3 +74,5 @@ class Actor(Generic[M]):
             messages = mailbox.take_now()
             if messages:
                 await self.receive_all(messages)
+            if len(mailbox):  # whoever always has a next message must not keep everybody else waiting
+                await trio.lowlevel.checkpoint()

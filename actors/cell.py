@@ -15,6 +15,7 @@ import trio
 from attrs import define, field
 
 from .actor import Actor
+from .cancellation import is_cancellation
 from .errors import ActorDown
 from .exits import Crashed, Exit, Killed, Normal, Shutdown, StartFailed
 from .mailbox import Mailbox
@@ -151,10 +152,10 @@ class Cell(Generic[M]):
             actor.cell = self
             self.actor = actor
             await actor.on_start()
-        except trio.Cancelled:
-            raise
-        except BaseException as error:  # noqa: BLE001 -- its supervisor judges it
-            return StartFailed(error)
+        except BaseException as error:
+            if is_cancellation(error):
+                raise
+            return StartFailed(error)  # its supervisor judges it
         if not self.stopping:
             self.state = CellState.RUNNING
         self._settled.set()
@@ -163,18 +164,18 @@ class Cell(Generic[M]):
             await actor.run()
             if self.stopping:
                 exit_ = Shutdown()
-        except trio.Cancelled:
-            await self._clean_up(actor)
-            raise
-        except BaseException as error:  # noqa: BLE001 -- its supervisor judges it
-            exit_ = Crashed(error)
+        except BaseException as error:
+            if is_cancellation(error):
+                await self._clean_up(actor)
+                raise
+            exit_ = Crashed(error)  # its supervisor judges it
         return await self._clean_up(actor) or exit_
 
     async def _clean_up(self, actor: Actor[M]) -> Exit | None:
         try:
             await actor.on_stop()
-        except trio.Cancelled:
-            raise
-        except BaseException as error:  # noqa: BLE001 -- its supervisor judges it
-            return Crashed(error)
+        except BaseException as error:
+            if is_cancellation(error):
+                raise
+            return Crashed(error)  # its supervisor judges it
         return None

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeAlias
+from functools import partial
+from typing import Any, Final, Literal, TypeAlias
 
 import trio
 from attrs import define, field, frozen
@@ -82,6 +83,8 @@ class JournalState:
     writer: Writer
     owner: Owner
     on_committed: list[Committed] = field(factory=list)
+    on_stage: Callable[[], frozenset[str]] = frozenset
+    """The ids of the runs that have a live actor."""
     commits: int = 0
     in_hand: list[Write] = field(factory=list)
     """Taken from the mailbox and not answered yet; a new incarnation begins with it."""
@@ -99,21 +102,25 @@ class Journal(Actor[Write]):
         left, state.in_hand = state.in_hand, []
         self.cell.mailbox.put_back(left)
         self.ref.tell_control(Write(Register(state.owner), Reply()))
+        if self.cell.generation > 1:  # whoever waited for a claim of the incarnation before us may be gone
+            self._rescue_page("own")
         if state.store.exclusive:
-            self._rescue_page()
+            self._rescue_page("others")
 
-    def _rescue_page(self) -> None:
-        command = Rescue(owner=self._state.owner.boot_id, scope="others", limit=RESCUE_PAGE)
-        self.ref.tell_control(Write(command, Forward(self._rescued, self._not_rescued)))
+    def _rescue_page(self, scope: Literal["own", "others"]) -> None:
+        state = self._state
+        keep = state.on_stage() if scope == "own" else frozenset()
+        command = Rescue(owner=state.owner.boot_id, scope=scope, limit=RESCUE_PAGE, keep=keep)
+        self.ref.tell_control(Write(command, Forward(partial(self._rescued, scope), self._not_rescued)))
 
-    def _rescued(self, answer: Rescued) -> None:
+    def _rescued(self, scope: Literal["own", "others"], answer: Rescued) -> None:
         if answer.runs:
-            _log.info("took back %d runs of a process that is gone", len(answer.runs))
+            _log.info("took back %d runs that nobody runs any more", len(answer.runs))
         if answer.more:
-            self._rescue_page()
+            self._rescue_page(scope)
 
     def _not_rescued(self, error: BaseException) -> None:
-        _log.error("could not take back the runs of a process that is gone", exc_info=error)
+        _log.error("could not take back the runs that nobody runs any more", exc_info=error)
 
     async def receive_all(self, messages: Sequence[Write]) -> None:
         """Commit all of it, in groups of bounded size."""

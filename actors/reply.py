@@ -99,5 +99,6 @@ class Request(Generic[R]):
 
 
 def reply_of(message: object) -> Answerable[object] | None:
-    """Where an answer to `message` would go, if it wants one: its `reply`."""
-    return getattr(message, "reply", None)
+    """Where an answer to `message` would go, if it wants one: its `reply`, unless that is something of the user's own."""
+    reply = getattr(message, "reply", None)
+    return reply if isinstance(reply, Reply | Forward) else None

@@ -10,8 +10,9 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import Token
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar, Unpack
@@ -244,13 +245,13 @@ async def _working(runtime: Runtime, options: OpenOptions, grace_s: float) -> As
     for each in runtime.jobs:
         each._open.append(runtime)  # noqa: SLF001 -- the two know each other
     previous = current_runtime.set(runtime)
+    prepare = partial(_prepare, runtime)
     try:
-        async with open_system(
-            _spec(runtime, options), seams=runtime.seams, grace_s=grace_s, prepare=partial(_prepare, runtime)
-        ):
-            if options.get("signals"):
-                runtime.system.stage.spawn(partial(_obey_signals, runtime), "signals")
-            yield
+        with _signals(options) as received:
+            async with open_system(_spec(runtime, options), seams=runtime.seams, grace_s=grace_s, prepare=prepare):
+                if received is not None:
+                    runtime.system.stage.spawn(partial(_obey, runtime, received), "signals")
+                yield
     except SystemGaveUp as error:
         raise RuntimeGaveUp(error.exit) from error.__cause__
     finally:
@@ -262,6 +263,9 @@ def _prepare(runtime: Runtime, system: ActorSystem) -> None:
     runtime.system = system
     aftermath = Aftermath(system.stage, runtime.slots)
     runtime.journal.on_committed += [aftermath, runtime.hub]
+    runtime.journal.on_stage = lambda: frozenset(
+        run_id for slots in runtime.slots.values() for run_id in slots.on_stage
+    )
 
 
 def _forget(runtime: Runtime, previous: Token[Runtime]) -> None:
@@ -271,13 +275,25 @@ def _forget(runtime: Runtime, previous: Token[Runtime]) -> None:
         current_runtime.reset(previous)
 
 
-async def _obey_signals(runtime: Runtime) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        count = 0
-        async for number in signals:
-            count += 1
-            _log.info("%s: stopping%s", signal.Signals(number).name, "" if count == 1 else " at once")
-            runtime.stop(grace=None if count == 1 else 0)
+@contextmanager
+def _signals(options: OpenOptions) -> Iterator[AsyncIterator[int] | None]:
+    """The signals that end the runtime, one by one; None when they are left to the host."""
+    if not options.get("signals"):
+        yield None
+        return
+    if threading.current_thread() is not threading.main_thread():
+        raise InvalidOption("signals", "only the main thread receives signals: open it there, or without signals=True")
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+        yield received
+
+
+async def _obey(runtime: Runtime, received: AsyncIterator[int]) -> None:
+    """The first signal ends the block, every further one the grace too."""
+    grace: float | None = None
+    async for number in received:
+        _log.info("%s: stopping%s", signal.Signals(number).name, "" if grace is None else " at once")
+        runtime.stop(grace=grace)
+        grace = 0
 
 
 def _spec(runtime: Runtime, options: OpenOptions) -> SupervisorSpec:
@@ -297,12 +313,13 @@ def _spec(runtime: Runtime, options: OpenOptions) -> SupervisorSpec:
     ]
     monitor = options.get("monitor")
     if monitor is not None:
-        from .monitor.server import MonitorServer
+        from .monitor.server import Door, MonitorServer
 
+        door = Door(monitor)
         children.append(
             ChildSpec(
                 "monitor",
-                lambda: MonitorServer(monitor, runtime),
+                lambda: MonitorServer(door, runtime),
                 Restart.TEMPORARY,
                 kind="monitor",
                 stop_budget_s=1.0,

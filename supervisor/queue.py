@@ -14,6 +14,7 @@ from typing import Final, TypeAlias, assert_never
 from attrs import frozen
 
 from ..actors.actor import Actor
+from ..actors.cell import CellState
 from ..actors.journal import Write, send
 from ..actors.ref import Ref
 from ..actors.reply import Forward, Reply
@@ -27,6 +28,8 @@ _log = logging.getLogger("callsheet.queue")
 
 RETRY_S: Final = 0.25
 """Wait before a claim that failed is tried again."""
+
+_WORKING: Final = (CellState.STARTING, CellState.RUNNING)
 
 HAND_BACK: Final = Verdict(Move.HAND_BACK, OutcomeKind.INTERRUPTED, cause="interrupted before it started")
 
@@ -96,7 +99,8 @@ class QueueActor(Actor[QueueMessage]):
                     self._hungry = True
                 case Got(asked, runs):
                     self._slots.reserved -= asked
-                    self._hungry = self._hungry_after(asked, runs)
+                    # a full claim leaves more, perhaps; a short one has emptied the queue, unless a wake came since
+                    self._hungry = self._hungry or len(runs) == asked
                     self._hand_over(runs)
                 case GotNothing(asked, error):
                     self._slots.reserved -= asked
@@ -106,10 +110,6 @@ class QueueActor(Actor[QueueMessage]):
                 case _:
                     assert_never(message)
         self._claim()
-
-    def _hungry_after(self, asked: int, runs: tuple[Claimed, ...]) -> bool:
-        """A full claim leaves more, perhaps; a short one has emptied the queue, unless a wake came since."""
-        return len(runs) == asked or self._slots.woken
 
     def _claim(self) -> None:
         slots, plan = self._slots, self._plan
@@ -125,10 +125,18 @@ class QueueActor(Actor[QueueMessage]):
         send(self._journal, command, Forward(lambda got: self._got(asked, got), lambda e: self._failed(asked, e)))
 
     def _got(self, asked: int, answer: ClaimedRuns) -> None:
-        self.ref.tell_control(Got(asked, answer.runs))
+        """Called by the journal: hand on what we got, or hand it back when nobody here would start it."""
+        if self.cell.state in _WORKING:
+            self.ref.tell_control(Got(asked, answer.runs))
+        else:
+            self._slots.reserved -= asked
+            self._hand_back(answer.runs)
 
     def _failed(self, asked: int, error: BaseException) -> None:
-        self.ref.tell_control(GotNothing(asked, error))
+        if self.cell.state in _WORKING:
+            self.ref.tell_control(GotNothing(asked, error))
+        else:
+            self._slots.reserved -= asked
 
     def _is_parked(self, lane: Lane) -> bool:
         cell = self.stage.registry.get(paths.task(lane.jobs, lane.task))
@@ -145,16 +153,14 @@ class QueueActor(Actor[QueueMessage]):
             supervisor.tell(StageRuns(tuple(theirs), self._slots))
 
     async def on_stop(self) -> None:
-        """Wait for a claim under way, and hand back what it brings: nobody will start it here."""
+        """Hand back what came too late to be started; a claim still under way is handed back when it is answered."""
         if not self.cell.stopping:
-            return
-        while self._slots.reserved:
-            await self.cell.mailbox.wait()
-            for message in self.cell.mailbox.take_now():
-                if isinstance(message, Got | GotNothing):
-                    self._slots.reserved -= message.asked
-                if isinstance(message, Got):
-                    self._hand_back(message.runs)
+            return  # a crash: the next incarnation goes on with our mailbox
+        for message in self.cell.mailbox.take_now():
+            if isinstance(message, Got | GotNothing):
+                self._slots.reserved -= message.asked
+            if isinstance(message, Got):
+                self._hand_back(message.runs)
 
     def _hand_back(self, runs: tuple[Claimed, ...]) -> None:
         if runs:

@@ -17,6 +17,7 @@ import trio
 from attrs import define, evolve, frozen
 
 from ..actors.actor import Actor
+from ..actors.cell import Cell
 from ..actors.calendar import Expect
 from ..actors.journal import Write, send
 from ..actors.ref import Ref
@@ -44,7 +45,7 @@ class StageRuns:
     slots: Slots
 
 
-@frozen
+@frozen(eq=False)
 class RunEnded:
     """The handler of a run on stage has ended."""
 
@@ -75,11 +76,16 @@ class TaskPlan:
 
 
 @define(eq=False)
-class OnStage:
-    """One child: the actor and the slots it counts in."""
+class Place:
+    """What stands between a run and its supervisor, so that its slot is freed whichever incarnation hears of its end."""
 
-    actor: RunActor
+    cell: Cell[TaskMessage]
     slots: Slots
+
+    def run_ended(self, actor: RunActor, outcome: Outcome) -> None:
+        """See `RunParent.run_ended`."""
+        self.slots.leave(actor.claimed.run_id)
+        self.cell.ref.tell_control(RunEnded(actor, outcome))
 
 
 class TaskSupervisor(Actor[TaskMessage]):
@@ -87,18 +93,12 @@ class TaskSupervisor(Actor[TaskMessage]):
 
     def __init__(self, plan: TaskPlan) -> None:
         self._plan = plan
-        self.on_stage: dict[str, OnStage] = {}
+        self.on_stage: dict[str, RunActor] = {}
         self._canceled_early: dict[tuple[str, bytes], None] = {}
 
     async def on_start(self) -> None:
         """Find the journal."""
         self._journal: Ref[Write] = self.stage.registry[paths.JOURNAL].ref
-
-    # -- RunParent
-
-    def run_ended(self, actor: RunActor, outcome: Outcome) -> None:
-        """See `RunParent.run_ended`."""
-        self.cell.mailbox.put_control(RunEnded(actor, outcome))
 
     # -- Actor
 
@@ -119,23 +119,24 @@ class TaskSupervisor(Actor[TaskMessage]):
             self._settle(ended)
 
     def _start(self, runs: tuple[Claimed, ...], slots: Slots) -> None:
-        plan = self._plan
+        plan, place = self._plan, Place(self.cell, slots)
         for run in runs:
             if (run.run_id, run.claim_id) in self._canceled_early:
                 del self._canceled_early[run.run_id, run.claim_id]
                 slots.leave(run.run_id)
                 continue
-            actor = RunActor(run, plan.perform, plan.policy, self.stage, self)
-            self.on_stage[run.run_id] = OnStage(actor, slots)
-            slots.on_stage[run.run_id] = actor
+            actor = RunActor(run, plan.perform, plan.policy, self.stage, place)
+            self.on_stage[run.run_id] = slots.on_stage[run.run_id] = actor
             actor.start()
 
     def _stop_run(self, run_id: str, claim_id: bytes) -> None:
-        child = self.on_stage.get(run_id)
-        if child is not None and child.actor.claimed.claim_id == claim_id:
-            child.actor.stop(StopReason.CANCELED)
-        elif child is None and len(self._canceled_early) < MAX_EXPECTED_CLAIMS:
+        actor = self.on_stage.get(run_id)
+        if actor is not None and actor.claimed.claim_id == claim_id:
+            actor.stop(StopReason.CANCELED)
+        elif actor is None:
             self._canceled_early[run_id, claim_id] = None
+            if len(self._canceled_early) > MAX_EXPECTED_CLAIMS:
+                self._canceled_early.pop(next(iter(self._canceled_early)))  # the oldest never came
 
     # -- ends
 
@@ -146,9 +147,7 @@ class TaskSupervisor(Actor[TaskMessage]):
         dues: list[Due] = []
         for each in ended:
             run = each.actor.claimed
-            child = self.on_stage.pop(run.run_id, None)
-            if child is not None:
-                child.slots.leave(run.run_id)
+            self.on_stage.pop(run.run_id, None)
             if each.outcome.kind is OutcomeKind.CANCELED:
                 self._note_late(each.actor)
                 continue
@@ -203,8 +202,8 @@ class TaskSupervisor(Actor[TaskMessage]):
         self.stage.on_hurry.append(wake)
         try:
             await self._drain(lambda: self.stage.stop_by_s or -math.inf)
-            for child in list(self.on_stage.values()):
-                child.actor.stop(StopReason.INTERRUPTED)
+            for actor in list(self.on_stage.values()):
+                actor.stop(StopReason.INTERRUPTED)
             give_up_s = self.stage.seams.clock.mono_s() + CANCEL_BUDGET_S
             await self._drain(lambda: give_up_s)
         finally:
