@@ -24,6 +24,7 @@ from .connection import rows, value
 from .ledger import Ledger
 from .schema import PAYLOAD_INLINE
 
+_NO_END: Final = (1 << 63) - 1
 _BORN: Final = {status: code for status, code in STATUS_CODE.items() if code in (0, 1)}
 _COLUMNS: Final = (
     "lane, status, payload, scope, id, due_us, clock, priority, max_attempts, timeout_us, created_us, "
@@ -113,23 +114,27 @@ def _follow(ledger: Ledger, runs: Iterable[NewRun], first: int) -> None:
 def _existing(ledger: Ledger, runs: Sequence[NewRun], first: int) -> tuple[Run | None, ...]:
     """For each of them the run that was there before it, or None where its own row was stored."""
     stored = set(rows(ledger.db, "select id, scope, idempotency_key from runs where rid >= ?", (first,)))
+    seen: set[str] = set()
     answers: list[Run | None] = []
     for new in runs:
         scope = None if new.idempotency_key is None else ledger.scope(new.lane.jobs)
         own = (new.id, scope, new.idempotency_key)
-        answers.append(None if own in stored else _find(ledger, new, scope))
-        stored.discard(own)
+        if own in stored:
+            stored.discard(own)
+            seen.add(new.id)
+            answers.append(None)
+        else:
+            before = _NO_END if new.id in seen else first  # a row of the same id may have been stored after this one
+            answers.append(_find(ledger, new, scope, before))
     return tuple(answers)
 
 
-def _find(ledger: Ledger, new: NewRun, scope: int | None) -> Run:
-    row = ledger.db.execute(f"select {RUN_COLUMNS} from runs where id = ?", (new.id,)).fetchone()  # noqa: S608
-    if row is None:
-        row = ledger.db.execute(
-            f"select {RUN_COLUMNS} from runs where scope = ? and idempotency_key = ?",  # noqa: S608
-            (scope, new.idempotency_key),
-        ).fetchone()
-    assert row is not None
+def _find(ledger: Ledger, new: NewRun, scope: int | None, before: int) -> Run:
+    found = rows(ledger.db, f"select {RUN_COLUMNS} from runs where id = ? and rid < ?", (new.id, before))  # noqa: S608
+    if not found:
+        by_key = f"select {RUN_COLUMNS} from runs where scope = ? and idempotency_key = ?"  # noqa: S608
+        found = rows(ledger.db, by_key, (scope, new.idempotency_key))
+    (row,) = found
     return run_of(row, ledger.lane_of, ledger.boot_of, None)
 
 

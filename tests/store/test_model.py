@@ -1,0 +1,227 @@
+"""Any sequence of commands: the SQLite store and the store in dicts answer alike, and hold the same afterwards."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+pytest.register_assert_rewrite("tests.store.contract_suite")
+
+from callsheet.store.contract import (  # noqa: E402
+    Cancel,
+    Claim,
+    ClaimedRuns,
+    Command,
+    Insert,
+    NoteLate,
+    Register,
+    Renew,
+    Rescue,
+    Settle,
+    Settlement,
+    Store,
+    Unregister,
+)
+from callsheet.store.memory import MemoryStore  # noqa: E402
+from callsheet.store.records import (  # noqa: E402
+    Claimed,
+    Clock,
+    Lane,
+    Move,
+    NewRun,
+    Now,
+    OutcomeKind,
+    Owner,
+    RunFilter,
+    Status,
+    Verdict,
+)
+from callsheet.store.sqlite import SqliteStore  # noqa: E402
+
+from .contract_suite import ALL, BOOM, LEASE, SECOND, START, Desk, agree, run_id  # noqa: E402
+
+OWNERS = ("boot-a", "boot-b", "boot-c")
+VERDICTS = (
+    Verdict(Move.SUCCEED, OutcomeKind.SUCCEEDED),
+    Verdict(Move.SUCCEED, OutcomeKind.SUCCEEDED, result=b"[1]"),
+    Verdict(Move.RETRY, OutcomeKind.FAILED, START + 3 * SECOND, Clock.STEADY, BOOM, cause="failed"),
+    Verdict(Move.RETRY, OutcomeKind.TIMED_OUT, START + 9 * SECOND, Clock.WALL),
+    Verdict(Move.SNOOZE, OutcomeKind.SNOOZED, START + 60 * SECOND, Clock.STEADY),
+    Verdict(Move.HAND_BACK, OutcomeKind.INTERRUPTED),
+    Verdict(Move.EXHAUST, OutcomeKind.FAILED, error=BOOM),
+    Verdict(Move.DISCARD, OutcomeKind.DISCARDED, cause="no"),
+    Verdict(Move.RESCUE, OutcomeKind.CRASHED),
+    Verdict(Move.RESCUE, OutcomeKind.LEASE_LOST),
+)
+MALFORMED = Insert((NewRun(run_id(99), ALL[0], b"", START, status=Status.RUNNING),))
+
+numbers = st.integers(0, 14)
+lanes = st.sampled_from(ALL)
+some_lanes = st.lists(lanes, min_size=1, max_size=4).map(tuple)
+owners = st.sampled_from(OWNERS)
+
+
+@st.composite
+def new_runs(draw: st.DrawFn) -> NewRun:
+    clock = draw(st.sampled_from(Clock))
+    key = draw(st.sampled_from((None, None, None, "k", "l")))
+    return NewRun(
+        id=run_id(draw(numbers)),
+        lane=draw(lanes),
+        payload=draw(st.sampled_from((b"{}", b"x" * 1500))),
+        created_us=START + draw(st.integers(0, 3)),
+        status=Status.QUEUED if clock is Clock.AT_ONCE else Status.SCHEDULED,
+        due_us=START + draw(st.integers(-2, 5)) * SECOND,
+        clock=clock,
+        priority=draw(st.sampled_from((0, 5, 5, 5, 9))),
+        idempotency_key=key,
+        payload_hash=None if key is None else draw(st.sampled_from((b"1", b"2"))),
+        trace_id=draw(st.sampled_from((None, "t"))),
+        replay_of=draw(st.sampled_from((None, None, run_id(3)))),
+    )
+
+
+inserts = st.builds(Insert, st.lists(new_runs(), max_size=5).map(tuple), st.booleans())
+claims = st.builds(
+    Claim,
+    owners,
+    st.binary(min_size=4, max_size=4),
+    some_lanes,
+    st.integers(0, 5),
+    st.just(LEASE),
+    st.sampled_from((None, None, 0, 1)),
+)
+rescues = st.builds(
+    Rescue,
+    owners,
+    st.sampled_from(("others", "expired", "own")),
+    st.integers(1, 4),
+    st.frozensets(numbers.map(run_id), max_size=3),
+    st.just(LEASE),
+    st.sampled_from((None, None, (ALL[0], ALL[1]))),
+    st.sampled_from((frozenset(), frozenset({ALL[0]}))),
+)
+registers = st.builds(lambda boot_id: Register(Owner(boot_id, 1, "h", START, queues=("q",))), owners)
+ends = st.tuples(numbers, st.sampled_from(VERDICTS), st.sampled_from((0, 0, 0, 0, 0, 0, 1)))
+"""Which of the claims so far, how, and whether with a wrong fence."""
+
+
+class Later:
+    """A command that names claims: they are known only when the ones before were answered."""
+
+    def __init__(self, kind: str, picks: list[tuple[int, Verdict, int]]) -> None:
+        self.kind, self.picks = kind, picks
+
+    def __repr__(self) -> str:
+        return f"{self.kind}({self.picks})"
+
+    def command(self, claimed: list[Claimed]) -> Command:
+        named = [(claimed[-1 - n], verdict, off) for n, verdict, off in self.picks if n < len(claimed)]
+        if self.kind == "renew":
+            return Renew("boot-a", tuple((c.run_id, c.claim_id, c.fence + off) for c, _, off in named), LEASE)
+        if self.kind == "note" and named:
+            one, _, _ = named[0]
+            return NoteLate(one.run_id, one.attempt, one.claim_id, "late")
+        return Settle(tuple(Settlement(c.run_id, c.attempt, c.claim_id, c.fence + off, v) for c, v, off in named))
+
+
+later = st.builds(Later, st.sampled_from(("settle", "settle", "settle", "renew", "note")), st.lists(ends, max_size=4))
+commands: st.SearchStrategy[Any] = st.one_of(
+    inserts,
+    inserts,
+    claims,
+    claims,
+    later,
+    later,
+    later,
+    rescues,
+    registers,
+    st.builds(Cancel, numbers.map(run_id)),
+    st.builds(Unregister, owners),
+)
+batches = st.tuples(
+    st.integers(0, 25),
+    st.integers(-1, 1),
+    st.lists(commands, max_size=4),
+    st.sampled_from([False] * 9 + [True]),
+)
+FILTERS = (
+    RunFilter(),
+    RunFilter(task="mail"),
+    RunFilter(jobs="app/main", idempotency_key="k"),
+    RunFilter(idempotency_key="k"),
+    RunFilter(trace_id="t", queue=ALL[0].queue),
+    RunFilter(replay_of=run_id(3)),
+    RunFilter(created_from_us=START + 1, created_before_us=START + 3, task="mail"),
+    *(RunFilter(status=status) for status in Status),
+    *(RunFilter(status=status, jobs="app/main", task="mail") for status in Status),
+)
+
+
+def told(desk: Desk) -> object:
+    """All that a store can be asked."""
+    reader = desk.store.reader()
+    try:
+        return (
+            [reader.get(run_id(n)) for n in range(16)],
+            [reader.list(where, limit=limit) for where in FILTERS for limit in (3, 100)],
+            [reader.list(where, limit=4, before=run_id(7)) for where in FILTERS],
+            [
+                reader.upcoming(clock, START + after * SECOND, START + 70 * SECOND, limit)
+                for clock in Clock
+                for after in (-9, 2)
+                for limit in (1, 3, 99)
+            ],
+            reader.snapshot(limit=5),
+        )
+    finally:
+        reader.close()
+
+
+def play(desk: Desk, story: list[Any]) -> list[object]:
+    """The answers to a story."""
+    claimed: list[Claimed] = []
+    answers: list[object] = []
+    for seconds, skew, specs, malformed in story:
+        desk.later(seconds)
+        desk.now = Now(desk.now.steady_us, desk.now.steady_us + skew * 4 * SECOND)
+        batch: list[Command] = [each.command(claimed) if isinstance(each, Later) else each for each in specs]
+        if malformed:
+            with pytest.raises(ValueError, match="a new run is queued or scheduled"):
+                desk.do(*batch, MALFORMED)
+            continue
+        some = desk.do(*batch)
+        answers.append(some)
+        claimed += [run for each in some if isinstance(each, ClaimedRuns) for run in each.runs]
+    return answers
+
+
+def opened(store: Store) -> Desk:
+    store.open(Owner("boot-a", 1, "h", START))
+    return Desk(store)
+
+
+@settings(max_examples=300, suppress_health_check=list(HealthCheck))
+@given(story=st.lists(batches, min_size=2, max_size=14))
+def test_sqlite_answers_as_the_model_does(story: list[Any]) -> None:
+    """Every answer and everything that can be read is the same, and each store agrees with itself."""
+    with tempfile.TemporaryDirectory() as folder:
+        model, real = opened(MemoryStore()), opened(SqliteStore(Path(folder) / "jobs.db"))
+        try:
+            expected, got = play(model, story), play(real, story)
+
+            assert got == expected
+            assert told(real) == told(model)
+            agree(real)
+        finally:
+            real.store.close()
+
+
+def test_a_lane_has_room_for_every_field() -> None:
+    """The model would not notice lanes that differ only where it does not look."""
+    assert len({*ALL, Lane("app/main", "app/main-jobs", "mail", "2")}) == len(ALL) + 1
