@@ -45,6 +45,7 @@ class Scheduler(Actor[Never]):
                 continue
             with trio.CancelScope(deadline=timers.next_s()) as self._sleep:
                 await self.cell.mailbox.wait()
+            await self.receive_all(self.cell.mailbox.take_now())  # nobody has anything to tell us: that is a crash
 
     async def on_stop(self) -> None:
         """See `Actor.on_stop`."""

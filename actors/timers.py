@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from attrs import define, field
@@ -67,16 +67,16 @@ class Timers:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else math.inf
 
-    def due(self, now_s: float, limit: int) -> list[Callable[[], object]]:
-        """Take out up to `limit` calls that are due at `now_s`, in order."""
-        calls: list[Callable[[], object]] = []
-        while len(calls) < limit and self.next_s() <= now_s:
+    def due(self, now_s: float, limit: int) -> Iterator[Callable[[], object]]:
+        """Take out up to `limit` calls that are due at `now_s`, in order: one by one, so that one may cancel the next."""
+        for _ in range(limit):
+            if self.next_s() > now_s:
+                return
             timer = heapq.heappop(self._heap)[2]
-            assert timer.call is not None, "next_s drops the dead ones"
-            calls.append(timer.call)
-            timer.call = None
+            call, timer.call = timer.call, None
+            assert call is not None, "next_s drops the dead ones"
             self._live -= 1
-        return calls
+            yield call
 
     def _forget(self) -> None:
         self._live -= 1
