@@ -14,11 +14,16 @@ import trio
 
 def is_cancellation(error: BaseException) -> bool:
     """Whether `error` is trio's way of telling the current task, here and now, to stop."""
-    return only_cancelled(error) and trio.current_effective_deadline() == -math.inf
+    return trio.current_effective_deadline() == -math.inf and _only_cancelled(error)
 
 
-def only_cancelled(error: BaseException) -> bool:
-    """Whether `error` is a Cancelled, or a group of nothing else."""
-    if isinstance(error, BaseExceptionGroup):
-        return error.split(trio.Cancelled)[1] is None
-    return isinstance(error, trio.Cancelled)
+def _only_cancelled(error: BaseException) -> bool:
+    """Whether `error` is a Cancelled, or a group of nothing else (`split` would recurse: a group may be very deep)."""
+    waiting = [error]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, BaseExceptionGroup):
+            waiting += each.exceptions
+        elif not isinstance(each, trio.Cancelled):
+            return False
+    return True

@@ -9,6 +9,7 @@ Not here: what follows (`supervisor/task.py`), which exception means what (`endi
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from typing import Final, Protocol
@@ -19,10 +20,16 @@ from attrs import define, field
 from ..store.policy import RetryPolicy
 from ..store.records import Claimed, Outcome, OutcomeKind
 from . import ending
+from .cancellation import is_cancellation
 from .stage import Stage
 from .timers import Timer
 
+_log = logging.getLogger("callsheet.run")
+
 US: Final = 1_000_000
+LEAK_LOOKS: Final = 100
+LEAK_LOOK_S: Final = 0.05
+"""A nursery that a handler left open has these looks, 5 s in all, to be closed by the collector of dropped generators."""
 
 
 class StopReason(StrEnum):
@@ -76,10 +83,14 @@ class RunActor:
         outcome = Outcome(OutcomeKind.INTERRUPTED, cause="the runtime was cancelled")
         try:
             outcome = await self._attempt()
+            if trio.lowlevel.current_task().child_nurseries:
+                await self._close_what_is_left_open()
         finally:  # also when a scope around us was cancelled
             if timer is not None:
                 timer.cancel()
             self.parent.run_ended(self, outcome)
+        if trio.lowlevel.current_task().child_nurseries:
+            await trio.sleep_forever()  # a task that ends inside an open nursery takes the whole system with it
 
     def _arm(self) -> Timer | None:
         timeout_us = self.claimed.timeout_us
@@ -91,29 +102,23 @@ class RunActor:
 
     async def _attempt(self) -> Outcome:
         value: object = None
-        raised: BaseException | None = None
-        with self._scope:
-            try:
+        try:
+            with self._scope:
                 value = await self.perform(self)
-            except trio.Cancelled:
+        except Unreadable as error:
+            return ending.of_unreadable(error.__cause__ or error)
+        except BaseException as error:
+            if is_cancellation(error):
                 raise
-            except Unreadable as error:
-                return ending.of_unreadable(error.__cause__ or error)
-            except BaseException as error:
-                if _only_cancelled(error):
-                    raise
-                raised = error  # whatever it raises ends this attempt only
-        if self.stop_reason is not None:
-            return self._stopped(value, raised)
-        if raised is None:
+            if self.stop_reason is None:
+                return ending.of_exception(error, self.policy)  # whatever it raises ends this attempt only
+            return self._stopped(late=f"raised {type(error).__name__}")
+        if self.stop_reason is None:
             return ending.of_value(value)
-        return ending.of_exception(raised, self.policy)
+        return self._stopped(late=None if value is None else "returned a value")
 
-    def _stopped(self, value: object, raised: BaseException | None) -> Outcome:
-        if raised is not None and not _only_cancelled(raised):
-            self.late = f"raised {type(raised).__name__}"
-        elif value is not None:
-            self.late = "returned a value"
+    def _stopped(self, late: str | None) -> Outcome:
+        self.late = late
         match self.stop_reason:
             case StopReason.TIMED_OUT:
                 assert self.claimed.timeout_us is not None, "only a timeout times out"
@@ -123,8 +128,13 @@ class RunActor:
             case _:
                 return Outcome(OutcomeKind.INTERRUPTED)
 
-
-def _only_cancelled(error: BaseException) -> bool:
-    if isinstance(error, BaseExceptionGroup):
-        return error.split(trio.Cancelled)[1] is None
-    return isinstance(error, trio.Cancelled)
+    async def _close_what_is_left_open(self) -> None:
+        """An async generator that was dropped half-way may have left a nursery open: end it, and see it closed."""
+        task = trio.lowlevel.current_task()
+        for nursery in task.child_nurseries:
+            nursery.cancel_scope.cancel()
+        for _ in range(LEAK_LOOKS):
+            await trio.sleep(LEAK_LOOK_S)
+            if not task.child_nurseries:
+                return
+        _log.error("run %s left a nursery open that nobody closes", self.claimed.run_id)
