@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -20,6 +21,8 @@ from ..errors import CannotOpen, DamagedStore, ForeignDatabase, NewerSchema
 from .schema import APPLICATION_ID, SCHEMA, create, versions
 
 _MAGIC: Final = b"SQLite format 3\x00"
+SMALLEST: Final = 512
+"""Bytes: no page of SQLite is smaller."""
 _READ: Final = apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READONLY
 
 
@@ -90,34 +93,51 @@ def _size(path: str) -> int:
 
 def look(path: str) -> bool:
     """
-    Look at the file without touching it: True when it is ours, False when it is a SQLite database with
-    nothing in it.
+    Look at the file without touching it: True when it is ours, False when it is a SQLite database with nothing in it.
 
     Raises ForeignDatabase, NewerSchema, DamagedStore.
     """
-    uri = f"file:{quote(path)}?mode=ro&immutable=1"
+    logged = _size(f"{path}-wal") > 0
     try:
-        db = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
-        try:
+        with closing(_as_it_is(path)) as db:
             application_id = db.execute("pragma application_id").get
             tables = db.execute("select count(*) from sqlite_schema").get
+            page_size = db.execute("pragma page_size").get
             if application_id == APPLICATION_ID:
                 refuse_newer(path, db)
-                return True
-        finally:
-            db.close()
     except apsw.CorruptError as error:
         raise DamagedStore(path, str(error)) from error
     except apsw.NotADBError as error:
-        if _begins_with(path, _MAGIC):
-            raise DamagedStore(path, "its header makes no sense") from error
-        raise ForeignDatabase(path, "it is not a SQLite database") from error
+        raise _no_database(path) from error
     except apsw.Error as error:
         raise CannotOpen(path, str(error)) from error
-    if application_id or tables or _size(f"{path}-wal"):
+    size = _size(path)
+    if size < SMALLEST:  # SQLite takes it for an empty one
+        raise _no_database(path)
+    if application_id != APPLICATION_ID and (application_id or tables or logged):
         why = f"its application id is {application_id:#x}" if application_id else "it has other tables"
         raise ForeignDatabase(path, why)
-    return False
+    assert isinstance(page_size, int)
+    if size % page_size and not logged:  # with a log, its last page may be on the way
+        raise DamagedStore(path, f"it ends within a page of {page_size} bytes")
+    return bool(application_id == APPLICATION_ID)
+
+
+def _as_it_is(path: str) -> apsw.Connection:
+    """A connection that sees the file alone, and makes none: no log, no lock."""
+    uri = f"file:{quote(path)}?mode=ro&immutable=1"
+    return apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+
+
+def _no_database(path: str) -> DamagedStore | ForeignDatabase:
+    file = apsw.VFSFile("", path, [_READ, 0])
+    try:
+        begins = file.xRead(min(len(_MAGIC), _size(path)), 0)
+    finally:
+        file.xClose()
+    if _MAGIC.startswith(begins):
+        return DamagedStore(path, "its header makes no sense")
+    return ForeignDatabase(path, "it is not a SQLite database")
 
 
 def refuse_newer(path: str, db: apsw.Connection) -> None:
@@ -128,16 +148,6 @@ def refuse_newer(path: str, db: apsw.Connection) -> None:
         raise DamagedStore(path, "it does not say which schema it has") from error
     if min_reader > SCHEMA:
         raise NewerSchema(path, schema, min_reader, SCHEMA)
-
-
-def _begins_with(path: str, magic: bytes) -> bool:
-    file = apsw.VFSFile("", path, [_READ, 0])
-    try:
-        return file.xRead(len(magic), 0) == magic
-    except apsw.Error:
-        return False
-    finally:
-        file.xClose()
 
 
 def make(path: str) -> None:
