@@ -134,7 +134,7 @@ class SqliteStore:
     def close(self) -> None:
         """Copy the log into the database, release the lock and the connection; twice does nothing."""
         if self._pid == os.getpid():
-            self._disconnect(tidy=True)
+            self._disconnect()
             if self._lock is not None:
                 self._lock.release()
         elif self._ledger is not None:
@@ -159,15 +159,30 @@ class SqliteStore:
                 raise
         return ledger
 
-    def _disconnect(self, *, tidy: bool) -> None:
+    def _disconnect(self) -> None:
+        """Close the connection; the last one of a database copies its log, and takes it away."""
         if self._ledger is None:
             return
+        db, self._ledger = self._ledger.db, None
         with contextlib.suppress(apsw.Error):
-            if tidy:
-                self._ledger.db.set_busy_timeout(0)
-                self._ledger.db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-        self._ledger.db.close(True)
-        self._ledger = None
+            if self._exclusive:
+                db.set_busy_timeout(0)
+                db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        with contextlib.suppress(apsw.Error):
+            db.close(True)
+
+    def _drop(self) -> None:
+        """
+        Close a connection whose commit or rollback failed, and leave the log as it is.
+
+        To copy it would flush it once more, and a flush that succeeds after one that failed proves nothing.
+        """
+        if self._ledger is None:
+            return
+        db, self._ledger = self._ledger.db, None
+        with contextlib.suppress(apsw.Error):
+            db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            db.close(True)
 
     def _in_use(self) -> Ledger:
         if not self._is_open:
@@ -204,10 +219,10 @@ class SqliteStore:
             self._roll_back(ledger)
             raise translate(error, self._path, self._busy_s) from error
         except apsw.Error as error:
-            self._disconnect(tidy=False)
+            self._drop()
             raise OutcomeUnknown(self._path, str(error) or type(error).__name__) from error
         except BaseException:
-            self._disconnect(tidy=False)
+            self._drop()
             raise
 
     def _commit(self, db: apsw.Connection) -> None:
@@ -220,7 +235,7 @@ class SqliteStore:
                 ledger.db.execute("rollback")
             ledger.forget()
         except apsw.Error:
-            self._disconnect(tidy=False)
+            self._drop()
 
     def changed(self) -> bool:
         """Whether another connection wrote since this was last asked."""
