@@ -120,16 +120,16 @@ class _List:
         ]
 
     def _common(self, lane: int) -> bool:
-        """Whether the newest rows of the lane alone fill the list."""
-        terms = [("lane = ?", lane), *(each for each in self.terms if each[0] == "id < ?")]
-        rest = [each for each in self.terms if each[0] != "id < ?"]
+        """Whether the newest rows of the lane alone fill the list with this status."""
+        below = [value for term, value in self.terms if term == "id < ?"]
         sql = f"""
-            select count(*), total({" and ".join(term for term, _ in rest)}) from (
-                select * from runs indexed by by_lane where {" and ".join(term for term, _ in terms)}
+            select count(*), total(status = ?) from (
+                select status from runs indexed by by_lane where lane = ? {"and id < ?" if below else ""}
                 order by id desc limit {PROBE})
             """  # noqa: S608 - fixed terms
-        seen, matching = rows(self.db, sql, [value for _, value in rest + terms])[0]
-        return bool(seen < PROBE or matching >= self.limit)
+        assert self.where.status is not None
+        seen, alike = rows(self.db, sql, [STATUS_CODE[self.where.status], lane, *below])[0]
+        return bool(seen < PROBE or alike >= self.limit)
 
     def _stream(self, index: str, partial: str, *terms: tuple[str, Any]) -> Iterator[Row]:
         every = [*terms, *self.terms]

@@ -1,0 +1,197 @@
+"""
+What a SQLite store has to step over: counted in steps of SQLite's machine, so that no clock is asked.
+
+Each question is put to a small store and to one with very many rows beside it that are no part of the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+from attrs import evolve
+
+from callsheet.store.contract import Claim, ClaimedRuns, Insert, Rescue, Settle, Settlement
+from callsheet.store.records import Clock, Lane, Move, NewRun, Now, OutcomeKind, Owner, RunFilter, Status, Verdict
+from callsheet.store.sqlite import SqliteStore
+from callsheet.store.sqlite import reader as reader_module
+from callsheet.store.sqlite.reader import SqliteReader
+
+NOW = Now(1_000_000, 1_000_000)
+MAIL = Lane("app/main", "app/main-jobs", "mail", "1")
+HOOK = Lane("app/main", "app/main-jobs", "hook", "1")
+OLD = Lane("app/main", "app/main-jobs", "mail", "0")
+MANY = 20_000
+PROBED = 1200
+"""Steps, in tens: a list of waiting rows may look at that many of the newest ones first."""
+SUCCEED = Verdict(Move.SUCCEED, OutcomeKind.SUCCEEDED)
+
+
+def new(n: int, lane: Lane = MAIL, **fields: Any) -> NewRun:
+    return NewRun(f"{n:010}", lane, b"{}", n, **fields)
+
+
+def opened(folder: Path, name: str) -> SqliteStore:
+    store = SqliteStore(folder / name)
+    store.open(Owner("boot-a", 1, "h", 1))
+    return store
+
+
+def end(store: SqliteStore, verdict: Verdict, limit: int, lane: Lane) -> None:
+    (claimed,) = store.write([Claim("boot-a", b"c", (lane,), limit, 1)], NOW)
+    assert isinstance(claimed, ClaimedRuns)
+    assert len(claimed.runs) == limit
+    ends = (Settlement(run.run_id, run.attempt, run.claim_id, run.fence, verdict) for run in claimed.runs)
+    store.write([Settle(tuple(ends))], NOW)
+
+
+def fill(store: SqliteStore, many: int) -> None:
+    """Rows of the future, of another schema, ended, dead-lettered: none may be claimed; then a few that may."""
+    later = {"status": Status.SCHEDULED, "due_us": 2_000_000}
+    store.write([Insert(tuple(new(n) for n in range(many + 30)))], NOW)
+    end(store, SUCCEED, many + 10, MAIL)
+    end(store, evolve(SUCCEED, move=Move.EXHAUST, outcome=OutcomeKind.FAILED), 20, MAIL)
+    far = 1_000_000
+    store.write([Insert(tuple(new(far + n, clock=Clock.STEADY, **later) for n in range(many)))], NOW)
+    store.write([Insert(tuple(new(2 * far + n, clock=Clock.WALL, priority=0, **later) for n in range(many)))], NOW)
+    store.write([Insert(tuple(new(3 * far + n, OLD) for n in range(many)))], NOW)
+    store.write([Insert(tuple(new(4 * far + n, (MAIL, HOOK)[n % 2], due_us=5) for n in range(60)))], NOW)
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SqliteStore, SqliteStore]]:
+    """The same but for how many rows stand around."""
+    folder = tmp_path_factory.mktemp("cost")
+    few, many = opened(folder, "few.db"), opened(folder, "many.db")
+    fill(few, 200)
+    fill(many, MANY)
+    yield few, many
+    few.close()
+    many.close()
+
+
+def steps(db: apsw.Connection, work: Callable[[], object]) -> int:
+    """How many steps (in tens) of SQLite's machine the work takes."""
+    count = 0
+
+    def tick() -> bool:
+        nonlocal count
+        count += 1
+        return False
+
+    db.set_progress_handler(tick, 10)
+    work()
+    db.set_progress_handler(None)
+    return count
+
+
+def written(store: SqliteStore, *commands: Any) -> int:
+    assert store._ledger is not None
+    return steps(store._ledger.db, lambda: store.write(commands, NOW))
+
+
+def read(store: SqliteStore, ask: Callable[[SqliteReader], object]) -> int:
+    reader = store.reader()
+    assert reader._db is not None
+    try:
+        ask(reader)  # what is learned once does not count
+        return steps(reader._db, lambda: ask(reader))
+    finally:
+        reader.close()
+
+
+def test_p8_a_claim_steps_over_nothing_that_it_may_not_take(stores: tuple[SqliteStore, SqliteStore]) -> None:
+    """Twenty rows cost the same beside sixty thousand that are in the future, of another schema or ended."""
+    few, many = (written(store, Claim("boot-a", b"c", (MAIL, HOOK), 20, 1)) for store in stores)
+
+    assert many <= 1.3 * few
+
+
+def test_a_claim_that_finds_nothing_is_cheap(stores: tuple[SqliteStore, SqliteStore]) -> None:
+    """Where all that waits is in the future, and where nothing waits."""
+    strange = Lane("app/main", "app/main-jobs", "none", "1")
+    for store in stores:
+        store.write([Claim("boot-a", b"c", (MAIL, HOOK), 1000, 1)], NOW)
+
+    assert max(written(store, Claim("boot-a", b"c", (MAIL, HOOK, strange), 20, 1)) for store in stores) < 100
+
+
+def test_a_rescue_goes_through_running_rows_only(stores: tuple[SqliteStore, SqliteStore]) -> None:
+    """Not through what waits or has ended."""
+    few, many = (written(store, Rescue("boot-a", "others", 100)) for store in stores)
+
+    assert many <= 1.3 * few
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda reader: reader.snapshot(limit=100),
+        lambda reader: reader.list(RunFilter(), limit=50),
+        lambda reader: reader.list(RunFilter(task="mail"), limit=50),
+        lambda reader: reader.list(RunFilter(jobs="app/main", queue="app/main-jobs"), limit=50),
+        lambda reader: reader.list(RunFilter(status=Status.DEAD_LETTERED), limit=50),
+        lambda reader: reader.list(RunFilter(status=Status.DEAD_LETTERED, task="mail"), limit=50),
+        lambda reader: reader.list(RunFilter(status=Status.SUCCEEDED), limit=50),
+        lambda reader: reader.list(RunFilter(status=Status.RUNNING), limit=50),
+        lambda reader: reader.list(RunFilter(status=Status.CANCELED), limit=50),
+        lambda reader: reader.list(RunFilter(status=Status.QUEUED, task="mail"), limit=50),
+        lambda reader: reader.list(RunFilter(status=Status.SCHEDULED), limit=50),
+        lambda reader: reader.list(RunFilter(idempotency_key="none"), limit=50),
+        lambda reader: reader.list(RunFilter(trace_id="none"), limit=50),
+        lambda reader: reader.list(RunFilter(replay_of="none"), limit=50),
+        lambda reader: reader.list(RunFilter(), limit=50, before="0000000150"),
+        lambda reader: reader.upcoming(Clock.STEADY, 0, 3_000_000, 100),
+        lambda reader: reader.upcoming(Clock.WALL, 2_000_000, 3_000_000, 100),
+        lambda reader: reader.get("0000000003"),
+    ],
+)
+def test_reads_do_not_grow_with_the_store(
+    stores: tuple[SqliteStore, SqliteStore], ask: Callable[[SqliteReader], object]
+) -> None:
+    """Lists, snapshots and pages of the future cost what they give."""
+    few, many = (read(store, ask) for store in stores)
+
+    assert many <= 1.3 * few + PROBED
+
+
+def test_waiting_rows_below_many_that_ended_are_found_among_those_that_wait(tmp_path: Path) -> None:
+    """A list of queued runs, all of them older than very many that ended, looks at a page of those at most."""
+    store = opened(tmp_path, "jobs.db")
+    store.write([Insert(tuple(new(n, priority=9) for n in range(30)))], NOW)
+    store.write([Insert(tuple(new(1000 + n, priority=1) for n in range(MANY)))], NOW)
+    end(store, SUCCEED, MANY, MAIL)
+    where = RunFilter(status=Status.QUEUED)
+    reader = store.reader()
+
+    assert [run.id for run in reader.list(where, limit=3)] == [f"{n:010}" for n in (29, 28, 27)]
+    assert read(store, lambda reader: reader.list(where, limit=3)) < MANY / 10
+    reader.close()
+    store.close()
+
+
+def test_a_snapshot_is_of_one_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write in the middle of it is not seen in half of it."""
+    store = opened(tmp_path, "jobs.db")
+    store.write([Insert((new(1),))], NOW)
+    reader = store.reader()
+    count = reader_module._counts
+
+    def count_then_write(db: apsw.Connection) -> object:
+        counts = count(db)
+        store.write([Insert((new(2, HOOK),))], NOW)
+        return counts
+
+    monkeypatch.setattr(reader_module, "_counts", count_then_write)
+
+    snapshot = reader.snapshot(limit=10)
+
+    assert [each.n for each in snapshot.counts] == [1]
+    assert [run.id for run in snapshot.runs] == [f"{1:010}"]
+    monkeypatch.undo()
+    assert len(reader.snapshot(limit=10).runs) == 2
+    reader.close()
+    store.close()
