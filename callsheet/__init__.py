@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .errors import UnknownTask as UnknownTask
     from .errors import WaitTimeout as WaitTimeout
     from .jobs import Jobs as Jobs
+    from .monitor import CannotListen as CannotListen
     from .monitor import Monitor as Monitor
     from .queues import Queue as Queue
     from .runs import CancelResult as CancelResult
@@ -89,6 +90,7 @@ _HOME: Final[dict[str, str]] = {
     "Runs": "callsheet.runs",
     "Node": "callsheet.tree",
     "Monitor": "callsheet.monitor",
+    "CannotListen": "callsheet.monitor",
     "Retry": "callsheet.store.policy",
     "Custom": "callsheet.store.policy",
     "RetryPolicy": "callsheet.store.policy",

@@ -1,0 +1,237 @@
+"""
+Where the state that clients see comes from: what changed is noted at each commit, and looked up in the store.
+
+Rule 1: a commit costs us a few names in a bounded dict while somebody watches, and one comparison while nobody does.
+Rule 2: nothing is rebuilt from events: what is sent was read from the store after the change, so it cannot drift.
+Rule 3: it looks at most ten times a second, at most a tenth of the time, and only while a client can take more news; the
+    work is the same for one client and for sixty-four.
+Not here: what a client is sent, and when (`client`), how state becomes frames (`board`, `rows`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final, Protocol
+
+import trio
+from attrs import define, field
+
+from ..runtime import Runtime
+from ..store.contract import (
+    Answer,
+    Cancel,
+    CancelAnswer,
+    ClaimedRuns,
+    Command,
+    Insert,
+    Inserted,
+    Reader,
+    Rescued,
+    Settle,
+    Settled,
+)
+from ..store.records import Count, RunFilter, Status
+from .board import MAX_CHANGED, Board, Frame, Recent
+from .rows import Row, has_error, queue_rows, row_of, run_row, stats_row, tree_row
+
+_log = logging.getLogger("callsheet.monitor")
+
+TICK_S: Final = 0.1
+"""Between two looks: more often than this nobody can read."""
+SHARE: Final = 9.0
+"""A look that took long is followed by this many times as much rest."""
+LOOK_S: Final = 1.0
+"""Between two looks while no commit is noted: mailboxes and restarts of actors change without one."""
+BEAT_S: Final = 5.0
+"""Between two signs of life while nothing changes."""
+RETRY_S: Final = 1.0
+"""After a look that failed."""
+NEWEST: Final = 120
+"""Runs of a snapshot: the newest, and beside them the newest of these states, so that the page is not all queued runs."""
+ALSO: Final = {Status.RUNNING: 60, Status.RETRYING: 40, Status.DEAD_LETTERED: 40}
+
+
+class Watcher(Protocol):
+    """A client, as the feed knows it."""
+
+    hungry: bool
+    """Whether it would take a frame now."""
+
+    def stir(self) -> None:
+        """There is news. Synchronous; must not raise."""
+
+
+@define(eq=False)
+class Feed:
+    """One per monitor. Registered with the journal as a listener."""
+
+    runtime: Runtime
+    board: Board = field(factory=Board)
+    watchers: set[Watcher] = field(factory=set)
+    looks: int = 0
+    _changed: dict[str, None] = field(factory=dict)
+    """Ids of runs that changed since the last look."""
+    _lost: bool = False
+    """More changed than we note; the next look reads a whole snapshot."""
+    _recent: Recent | None = None
+    _counts: Sequence[Count] | None = None
+    _news_s: float = 0.0
+    """When there was news last."""
+    _called: trio.Event = field(factory=trio.Event)
+    """Set when somebody is hungry or something changed."""
+    _reading: trio.Lock = field(factory=trio.Lock)
+
+    def __call__(self, commands: Sequence[Command], answers: Sequence[Answer]) -> None:
+        """Called by the journal after each commit."""
+        if not self.watchers or self._lost:
+            return
+        for command, answer in zip(commands, answers, strict=True):
+            for run_id in changed_by(command, answer):
+                self._changed[run_id] = None
+                if len(self._changed) > MAX_CHANGED:
+                    self._changed.clear()
+                    self._lost = True
+                    break
+            if self._lost:
+                break
+        if self._changed or self._lost:
+            self._called.set()
+
+    @contextmanager
+    def watching(self, watcher: Watcher) -> Iterator[None]:
+        """While this runs, changes are noted, and `watcher` is told."""
+        self.watchers.add(watcher)
+        try:
+            yield
+        finally:
+            self.watchers.discard(watcher)
+            if not self.watchers:  # keep nothing for nobody
+                self._changed.clear()
+                self._lost, self._recent, self._counts = False, None, None
+                self.board.forget_runs()
+
+    def ask(self) -> None:
+        """A watcher has become hungry."""
+        self._called.set()
+
+    async def snapshot(self) -> Frame:
+        """Everything as of now, give or take the changes that follow as deltas. Raises StoreError."""
+        async with self._reading:
+            if self._recent is None or self._recent.rev < self.board.floor:
+                counts, rows = await self.runtime.read(read_recent)
+                self._parts(counts)
+                self._recent = self.board.recent(rows)
+            return self.board.snapshot(self._recent, self.now_us)
+
+    def delta(self, since: int) -> Frame | None:
+        """What is newer than `since`; None when that is more than is known."""
+        return None if since < self.board.floor else self.board.delta(since, self.now_us)
+
+    @property
+    def now_us(self) -> int:
+        """What ages are counted from."""
+        return self.runtime.seams.clock.steady_us()
+
+    # -- looking
+
+    async def run(self) -> None:
+        """Look, as long as somebody wants to know."""
+        clock, failed = self.runtime.seams.clock, False
+        while True:
+            while not any(each.hungry for each in self.watchers):
+                await self._wait_called()
+            if not (self._changed or self._lost):
+                with trio.move_on_after(LOOK_S):
+                    await self._wait_called()
+            began_s = clock.mono_s()
+            try:
+                async with self._reading:
+                    await self._look()
+            except Exception as error:  # noqa: BLE001 -- the page goes stale and says so; the monitor lives
+                if not failed:
+                    _log.warning("the monitor cannot look: %s", error, exc_info=error)
+                failed, self._lost = True, True
+                await trio.sleep(RETRY_S)
+                continue
+            failed = False
+            await trio.sleep(max(TICK_S, SHARE * (clock.mono_s() - began_s)))
+
+    async def _wait_called(self) -> None:
+        await self._called.wait()
+        self._called = trio.Event()
+
+    async def _look(self) -> None:
+        self.looks += 1
+        before = self.board.rev
+        if self._lost:
+            self._lost = False
+            counts, rows = await self.runtime.read(read_recent)
+            self.board.forget_runs()
+            self._parts(counts)
+            self._recent = self.board.recent(rows)
+        else:
+            ids, self._changed = tuple(self._changed), {}
+            counts, rows = await self.runtime.read(lambda reader: read_changed(reader, ids))
+            self.board.put_runs(rows)
+            if not (ids or self._changed or self._lost) and counts != (self._counts or counts):
+                self._lost = True  # another process wrote, and did not say what
+                self._called.set()
+            self._parts(counts)
+        self._tell(before)
+
+    def _parts(self, counts: Sequence[Count]) -> None:
+        runtime, self._counts = self.runtime, counts
+        queues = {identity: queue for jobs in runtime.jobs for identity, queue in jobs.queues.items()}
+        self.board.put_part("stats", stats_row(counts))
+        self.board.put_part("queues", queue_rows(runtime.slots, queues, counts))
+        self.board.put_part("tree", tree_row(runtime.tree()))
+
+    def _tell(self, before: int) -> None:
+        now_s = self.runtime.seams.clock.mono_s()
+        if self.board.rev == before and now_s - self._news_s >= BEAT_S:
+            self.board.beat()
+        if self.board.rev != before:
+            self._news_s = now_s
+            for each in self.watchers:
+                each.stir()
+
+
+def changed_by(command: Command, answer: Answer) -> Iterator[str]:
+    """The runs that a commit changed, as far as a watcher can see."""
+    match answer:
+        case Inserted(existing) if isinstance(command, Insert):
+            yield from (run.id for run, was in zip(command.runs, existing, strict=True) if was is None)
+        case ClaimedRuns(runs):
+            yield from (run.run_id for run in runs)
+        case Settled(statuses) if isinstance(command, Settle):
+            pairs = zip(command.settlements, statuses, strict=True)
+            yield from (each.run_id for each, status in pairs if status is not None)
+        case CancelAnswer(run_id, canceled=True) if isinstance(command, Cancel):
+            yield run_id
+        case Rescued(runs):
+            yield from (run.run_id for run in runs)
+        case _:
+            pass
+
+
+def read_recent(reader: Reader) -> tuple[Sequence[Count], list[Row]]:
+    """The counters and the rows of a snapshot, newest first."""
+    snapshot = reader.snapshot(limit=NEWEST)
+    stored = {count.status for count in snapshot.counts}
+    runs = {run.id: run for run in snapshot.runs}
+    for status, limit in ALSO.items():
+        if status in stored:
+            runs.update((run.id, run) for run in reader.list(RunFilter(status=status), limit=limit))
+    rows = []
+    for run in sorted(runs.values(), key=lambda run: run.id, reverse=True):
+        history = reader.get(run.id) if has_error(run) else None
+        rows.append(run_row(run, None) if history is None else row_of(history))
+    return snapshot.counts, rows
+
+
+def read_changed(reader: Reader, ids: Sequence[str]) -> tuple[Sequence[Count], list[Row]]:
+    """The counters and the rows of these runs."""
+    histories = (reader.get(run_id) for run_id in ids)
+    return reader.counts(), [row_of(history) for history in histories if history is not None]
