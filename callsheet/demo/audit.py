@@ -43,6 +43,10 @@ class Findings:
     """Dead-lettered because the handler gave up (Discard)."""
     exhausted: int
     """Dead-lettered because no try was left."""
+    canceled: int
+    """By whoever steered on the monitor's page; they count as ended."""
+    replayed: int
+    """Further runs that were made there; they count in nothing else but attempts."""
     repeated: int
     """Delivered more than once: allowed, at-least-once means this."""
     attempts: int
@@ -75,11 +79,14 @@ def audit(
     caller: Sequence[Acknowledged],
     receiver: Sequence[Entry],
     store: Mapping[str, History],
+    *,
+    steered: bool = False,
 ) -> Findings:
     """
     Compare the three. events: ids of what was to be delivered. caller, receiver: their ledgers. store: the histories of all
-    runs in it, by id.
+    runs in it, by id. steered: whether somebody could cancel and replay runs on the monitor's page.
     """
+    replays = {run_id for run_id, each in store.items() if steered and each.run.replay_of in store}
     promised = sorted({(entry.run_id, entry.event) for entry in caller})
     taken = Counter(entry.event for entry in receiver if isinstance(entry, Answered) and entry.status == 200)
     seen: defaultdict[str, set[int]] = defaultdict(set)
@@ -89,34 +96,37 @@ def audit(
     lost = tuple(
         Lost(run_id, event, why)
         for run_id, event in promised
-        if (why := _why_lost(event, store.get(run_id), taken[event], seen[run_id])) is not None
+        if (why := _why_lost(event, store.get(run_id), taken[event], seen[run_id], steered)) is not None
     )
     missing = {each.run_id for each in lost}
     told = {run_id for run_id, _ in promised}
-    histories = list(store.values())
-    ends = Counter(history.transitions[-1].move for history in histories)
-    every = [attempt for history in histories for attempt in history.attempts]
+    ended = [each for run_id, each in store.items() if run_id not in missing | replays]
+    statuses = Counter(each.run.status for each in ended)
+    ends = Counter(each.transitions[-1].move for each in ended)
+    every = [attempt for each in store.values() for attempt in each.attempts]
     return Findings(
         calls=len(caller),
         deduplicated=sum(entry.deduped for entry in caller),
         runs=len(told),
-        delivered=sum(each.run.status is Status.SUCCEEDED and run_id not in missing for run_id, each in store.items()),
+        delivered=statuses[Status.SUCCEEDED],
         refused=ends[Move.DISCARD],
-        exhausted=sum(each.run.status is Status.DEAD_LETTERED for each in histories) - ends[Move.DISCARD],
+        exhausted=statuses[Status.DEAD_LETTERED] - ends[Move.DISCARD],
+        canceled=statuses[Status.CANCELED],
+        replayed=len(replays),
         repeated=sum(n > 1 for n in taken.values()),
         attempts=len(every),
-        retried=sum(each.move is Move.RETRY for history in histories for each in history.transitions),
+        retried=sum(move.move is Move.RETRY for each in store.values() for move in each.transitions),
         crashed=sum(attempt.outcome is OutcomeKind.CRASHED for attempt in every),
         resumed_us=min(
-            (after.started_us for history in histories for after in _resumed(history.attempts)), default=None
+            (after.started_us for each in store.values() for after in _resumed(each.attempts)), default=None
         ),
         lost=lost,
-        strays=tuple(sorted((store.keys() - told) | _second_runs(store))),
+        strays=tuple(sorted(((store.keys() - told) | _second_runs(store)) - replays)),
         silent=tuple(sorted(set(events) - {entry.event for entry in caller})),
     )
 
 
-def _why_lost(event: str, history: History | None, taken: int, seen: set[int]) -> str | None:
+def _why_lost(event: str, history: History | None, taken: int, seen: set[int], steered: bool) -> str | None:
     """None when it is not."""
     if history is None:
         return "acknowledged, but not in the store"
@@ -127,9 +137,9 @@ def _why_lost(event: str, history: History | None, taken: int, seen: set[int]) -
         return f"not ended: it is {run.status}"
     if run.status is Status.SUCCEEDED and not taken:
         return "succeeded in the store, but the receiver never answered 200"
-    if run.status is Status.CANCELED:
+    if run.status is Status.CANCELED and not steered:
         return "canceled, and nobody asked for that"
-    if not seen:
+    if run.status is not Status.CANCELED and not seen:
         return f"{run.status} in the store, but it never reached the receiver"
     unrecorded = seen - {attempt.n for attempt in history.attempts}
     if unrecorded:

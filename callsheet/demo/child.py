@@ -103,8 +103,10 @@ class Child:
         self._news = trio.Event()
 
     def _last_words(self) -> str:
-        lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return f"; its last words: {lines[-1].strip()}" if lines else ""
+        """The last line of its log that says something: the text of an error, without the frame of an exception group."""
+        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+        said = [words for line in lines if (words := line.strip(" |+-"))]
+        return f"; its last words: {said[-1]}" if said else ""
 
 
 def _how(status: int) -> str:

@@ -76,7 +76,7 @@ def _folder(keep: Path | None) -> Iterator[Path]:
     if used:
         raise typer.BadParameter(f"{keep} is not empty: name a new folder", param_hint="'--keep'")
     yield keep.resolve()
-    Console().print(f"Everything is in {keep}", highlight=False, soft_wrap=True)
+    Console().print(f"Everything is in {keep}", markup=False, highlight=False, soft_wrap=True)
 
 
 async def _played(folder: Path, seed: int | None, **wishes: Any) -> int:
@@ -90,7 +90,7 @@ async def _played(folder: Path, seed: int | None, **wishes: Any) -> int:
         seed = int(Seams.real().draw() * SEEDS)
     show = Show(Console())
     setting = Setting(seed, **wishes)
-    show.say(f"{setting.runs:,} webhooks, seed {seed} (--seed {seed} repeats the plan).")
+    show.say(f"{setting.runs:,} webhooks; the worker will be killed half-way. --seed {seed} repeats the plan.")
     play = Play(setting, folder, show)
     signals: list[signal.Signals] = []
     failed = ""
@@ -102,7 +102,7 @@ async def _played(folder: Path, seed: int | None, **wishes: Any) -> int:
     except* DemoFailed as group:
         failed = str(_leaf(group))
     if failed:
-        Console(stderr=True).print(f"The demonstration failed: {failed}", highlight=False, soft_wrap=True)
+        Console(stderr=True).print(f"The demonstration failed: {failed}", markup=False, highlight=False, soft_wrap=True)
         return 1
     if play.found is None:
         show.say(f"Stopped by {signals[0].name}; the worker and the receiver have ended.")

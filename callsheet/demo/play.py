@@ -60,8 +60,9 @@ class Play:
     _seams: Seams = field(factory=Seams.real, init=False)
     _began_s: float = field(init=False)
     _token: str = field(init=False)
-    """The monitor's secret, and below its port: both lives of the worker take the same, so the link stays."""
-    _port: int = field(default=0, init=False)
+    """The monitor's secret: with the same one, and on the same port, the link stays good in both lives of the worker."""
+    _page: str | None = field(default=None, init=False)
+    """The link."""
 
     def __attrs_post_init__(self) -> None:
         self._plan = Plan.of(self.setting.seed, self.setting.runs)
@@ -80,10 +81,9 @@ class Play:
                 found, times = await self._acts(nursery)
             if limit.cancelled_caught:
                 raise DemoFailed(f"it was not done after {LIMIT_S:.0f} seconds: {self._books}")
-            self.show.table(found, times)
+            self.show.table(found, times, self._page)
             self.found = found
-            if self.setting.monitor:
-                self.show.say("\nThe page goes on until you press Ctrl-C.")
+            if self._page is not None:
                 await trio.sleep_forever()
             nursery.cancel_scope.cancel()
 
@@ -104,13 +104,19 @@ class Play:
         worker = await self._start_worker(nursery, url)
         self.show.phase = "restarted"
         await self._until(lambda: len(self._books.caller) >= self._books.calls or "done" in worker.said)
-        self.show.phase = "last retries"
+        self.show.phase = "retrying"
         await self._until(lambda: "done" in worker.said)
-        if not self.setting.monitor:
+        if not self.setting.monitor:  # with one, both stay: runs can still be replayed
             await worker.ended()
-        await receiver.end(signal.SIGTERM)
+            await receiver.end(signal.SIGTERM)
         self._books.look()
-        found = audit(self._plan.moods, self._books.caller, self._books.receiver, await self._histories())
+        found = audit(
+            self._plan.moods,
+            self._books.caller,
+            self._books.receiver,
+            await self._histories(),
+            steered=self.setting.monitor,
+        )
         opening_us = await worker.word("opening_us")
         return found, Times(
             total_s=self._passed_s(),
@@ -131,11 +137,14 @@ class Play:
             monitor=self._port if self.setting.monitor else None,
             answer_early=self.setting.answer_early_ms or None,
         )
-        if self.setting.monitor and not self._port:
-            page = await worker.word("monitor")
-            self._port = urlsplit(page).port or 0
-            self.show.say(f"Watch it live (the link stays good when the worker is killed): {page}")
+        if self.setting.monitor and self._page is None:
+            self._page = await worker.word("monitor")
+            self.show.say(f"Watch it live; the link stays good when the worker is killed: {self._page}")
         return worker
+
+    @property
+    def _port(self) -> int:
+        return 0 if self._page is None else urlsplit(self._page).port or 0
 
     async def _until(self, what: Callable[[], bool]) -> None:
         """Keep reading the books, and showing what they say, until `what` is so."""
@@ -177,8 +186,8 @@ class Play:
     def _obituary(self) -> str:
         books = self._books
         return (
-            f"Killed the worker (SIGKILL) after {self._passed_s():.1f} s: {len(books.caller):,} of {books.calls:,} calls "
-            f"acknowledged, {books.in_flight} attempts in flight. It is started again."
+            f"Killed the worker (SIGKILL) after {self._passed_s():.1f} s: "
+            f"{len(books.caller):,}/{books.calls:,} acknowledged, {books.in_flight} in flight."
         )
 
     def _passed_s(self) -> float:

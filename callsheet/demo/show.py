@@ -25,6 +25,9 @@ LIVE_S: Final = 0.1
 """Between two drawings of the line."""
 PLAIN_S: Final = 2.0
 """The same where nothing can be redrawn."""
+MOST_BAR: Final = 24
+TEXT: Final = 74
+"""Columns that the line needs beside the bar."""
 MOST_LISTED: Final = 10
 """Lost runs that are listed by id."""
 
@@ -73,12 +76,15 @@ class Show:
             self.say(f"  {passed_s:3.0f} s  {self.phase}: {books}")
             return
         line = Table.grid(padding=(0, 1))
-        bar = ProgressBar(total=books.deliverable, completed=len(books.delivered), width=16)
-        line.add_row(self._spinner, bar, Text(f"{self.phase}: {books}, {passed_s:.0f} s", overflow="ellipsis"))
+        width = max(4, min(MOST_BAR, self.console.width - TEXT))
+        bar = ProgressBar(total=books.deliverable, completed=len(books.delivered), width=width)
+        line.add_row(
+            self._spinner, bar, Text(f"{self.phase}: {books}, {passed_s:.0f} s", overflow="ellipsis", no_wrap=True)
+        )
         self._live.update(line, refresh=True)
 
-    def table(self, found: Findings, times: Times) -> None:
-        """The findings; the last line says what was lost."""
+    def table(self, found: Findings, times: Times, page: str | None) -> None:
+        """The findings, the link of a monitor that goes on; the last line says what was lost."""
         table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
         table.add_column(no_wrap=True)
         table.add_column(justify="right", no_wrap=True)
@@ -91,6 +97,8 @@ class Show:
         self.console.print(table)
         self.console.print()
         self._complain(found)
+        if page is not None:
+            self.say(f"The page goes on until you press Ctrl-C: {page}")
         self._last_line(found, times)
 
     def _complain(self, found: Findings) -> None:
@@ -104,18 +112,18 @@ class Show:
             self.say(f"[red]silent[/]  {event}: its call of enqueue was never acknowledged")
 
     def _last_line(self, found: Findings, times: Times) -> None:
-        runs = f"{found.runs:,} acknowledged deliveries"
+        end = f"({times.total_s:.1f} s)"
         if found.is_clean:
-            self.say(
-                f"[bold green]lost 0[/] of {runs}: each one has ended, and the books agree ({times.total_s:.1f} s)"
-            )
+            self.say(f"[bold green]lost 0[/] of {found.runs:,} acknowledged: all have ended, and the books agree {end}")
+        elif found.lost:
+            self.say(f"[bold red]lost {len(found.lost):,}[/] of {found.runs:,} acknowledged {end}")
         else:
-            wrong = f"lost {len(found.lost):,}"
-            self.say(f"[bold red]{wrong}[/] of {runs}: the books do not agree ({times.total_s:.1f} s)")
+            self.say(f"[bold red]the books do not agree[/], though nothing acknowledged is missing {end}")
 
 
 def _rows(found: Findings, times: Times) -> list[tuple[str, str, str]]:
     """A note has at most 44 characters: the table then fits a terminal of 80."""
+    steered = [("canceled", f"{found.canceled:,}", f"on the monitor's page; {found.replayed:,} replayed there")]
     return [
         ("acknowledged", f"{found.runs:,}", f"deliveries, by {found.calls:,} calls that returned"),
         ("delivered", f"{found.delivered:,}", "answered 200, and succeeded in the store"),
@@ -124,6 +132,7 @@ def _rows(found: Findings, times: Times) -> list[tuple[str, str, str]]:
             f"{found.dead_lettered:,}",
             f"{found.refused:,} answered 410, {found.exhausted:,} had no try left",
         ),
+        *(steered if found.canceled or found.replayed else []),
         ("attempts", f"{found.attempts:,}", ""),
         ("retried", f"{found.retried:,}", "failed attempts, followed by another"),
         ("crashed", f"{found.crashed:,}", "attempts that died with the worker"),

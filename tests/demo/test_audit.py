@@ -57,21 +57,21 @@ def compared(
 
 def test_when_all_went_well_nothing_is_lost() -> None:
     """Succeeded with a 200, refused, and out of tries: three endings, each of them fine."""
-    receiver = sent(1, 500, 200) + sent(2, 410) + sent(3, 500, 500)
+    receiver = sent(1, 500, 200) + sent(2, 410) + sent(3, 500, 500) + sent(4, 410)
     ended = [
         history(1, FAILED, GOOD),
         history(2, OutcomeKind.DISCARDED, end=Move.DISCARD),
         history(3, FAILED, FAILED, end=Move.EXHAUST),
+        history(4, OutcomeKind.DISCARDED, end=Move.DISCARD),
     ]
 
-    found = compared(called(1, 2, 3), receiver, *ended)
+    found = compared(called(1, 2, 3, 4), receiver, *ended)
 
     assert found.is_clean
     assert () == found.lost
-    assert (3, 3, 1, 1, 1, 2) == (
-        found.calls, found.runs, found.delivered, found.refused, found.exhausted, found.dead_lettered
-    )  # fmt: skip
-    assert (5, 2, 0, None) == (found.attempts, found.retried, found.crashed, found.resumed_us)
+    assert (4, 4, 0, 1) == (found.calls, found.runs, found.deduplicated, found.delivered)
+    assert (2, 1, 3) == (found.refused, found.exhausted, found.dead_lettered)
+    assert (6, 2, 0, None) == (found.attempts, found.retried, found.crashed, found.resumed_us)
 
 
 @pytest.mark.parametrize(
@@ -146,6 +146,32 @@ def test_attempts_that_died_are_told_from_those_that_failed() -> None:
     assert 1_002 == found.resumed_us
 
 
+def test_what_was_steered_on_the_page_is_no_loss() -> None:
+    """A run that somebody canceled there has ended, one that was replayed is no stray; without a page both are wrong."""
+    again = history(3, GOOD)
+    again = evolve(again, run=evolve(again.run, idempotency_key=None, replay_of="R1"))
+    store = {"R1": history(1, GOOD), "R2": history(2, FAILED, end=Move.CANCEL), "R3": again}
+    receiver = sent(1, 200) + sent(1, 200, run_id="R3")
+
+    found = audit(["evt-1", "evt-2"], called(1, 2), receiver, store, steered=True)
+
+    assert found.is_clean
+    assert (2, 1, 1, 1) == (found.runs, found.delivered, found.canceled, found.replayed)
+    found = audit(["evt-1", "evt-2"], called(1, 2), receiver, store)
+    assert ["R2"] == [each.run_id for each in found.lost]
+    assert ("R3",) == found.strays
+
+
+def test_steering_excuses_nothing_else() -> None:
+    """A run that is gone is lost, whoever watched; so is a canceled one with an attempt that the store does not know."""
+    store = {"R2": history(2, FAILED, end=Move.CANCEL), "R3": history(3, GOOD)}
+
+    found = audit(["evt-1", "evt-2"], called(1, 2), sent(2, 500, 500), store, steered=True)
+
+    assert ["R1", "R2"] == [each.run_id for each in found.lost]
+    assert ("R3",) == found.strays
+
+
 def test_a_second_run_for_one_key_is_no_secret() -> None:
     """A run in the store that nobody was told of means that one call was stored twice."""
     found = compared(called(1), sent(1, 200), history(1, GOOD), history(2, GOOD))
@@ -173,6 +199,7 @@ def test_one_run_cannot_stand_for_two_deliveries() -> None:
         found = compared(books, sent(1, 200), history(1, GOOD))
 
         assert ["evt-2"] == [each.event for each in found.lost]
+        assert (2, 1) == (found.calls, found.runs)
 
 
 def test_a_delivery_that_was_never_acknowledged_is_no_secret() -> None:

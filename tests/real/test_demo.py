@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
+from urllib.request import urlopen
 
 import pytest
 
@@ -72,7 +73,7 @@ def test_p1_nothing_acknowledged_is_lost_over_a_kill(tmp_path: Path) -> None:
     status, said = played("--runs=200", "--seed=11", f"--keep={tmp_path / 'kept'}")
 
     assert 0 == status, said
-    assert said.strip().splitlines()[-2].startswith("lost 0 of 200 acknowledged deliveries")
+    assert said.strip().splitlines()[-2].startswith("lost 0 of 200 acknowledged")
     assert "Killed the worker (SIGKILL)" in said
     assert 200 == number(said, "acknowledged")
     assert 200 == number(said, "delivered") + number(said, "dead-lettered")
@@ -90,6 +91,35 @@ def test_the_check_can_fail() -> None:
     assert number(said, "lost") > 0
     assert re.search(r"^lost  \w{26}  evt-\d{5}: acknowledged, but not in the store$", said, re.MULTILINE)
     assert re.match(r"lost [1-9]\d* of ", said.strip().splitlines()[-1])
+
+
+def test_one_link_watches_both_lives_and_goes_on(tmp_path: Path) -> None:
+    """With --monitor the page is there before the kill and after the end, on the same link, until Ctrl-C."""
+    folder = tmp_path / "kept"
+    with playing("--runs=60", "--monitor", f"--keep={folder}") as demo:
+        assert demo.stdout is not None
+        told = iter(demo.stdout.readline, "")
+        link = re.search(r"http://\S+", next(line for line in told if "Watch it live" in line))
+        assert link is not None
+        assert "<html" in page(link[0])
+
+        next(line for line in told if "Killed the worker" in line)
+        goes_on = next(line for line in told if "until you press Ctrl-C" in line)
+        assert link[0] in goes_on
+        assert next(told).startswith("lost 0 of 60 ")
+        assert "<html" in page(link[0])
+
+        demo.send_signal(signal.SIGINT)
+        assert 0 == demo.wait(timeout=PATIENCE_S)
+
+    assert {} == processes(folder)
+
+
+def page(link: str) -> str:
+    """What a browser is given for it."""
+    with urlopen(link, timeout=PATIENCE_S) as answer:
+        text: bytes = answer.read()
+    return text.decode()
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -146,6 +176,17 @@ def test_a_child_that_dies_is_named(tmp_path: Path, who: str) -> None:
     assert f"The demonstration failed: the {who} ended unexpectedly: killed by SIGKILL" in said
     assert "Traceback" not in said
     assert {} == processes(folder)
+
+
+def test_it_gives_up_in_the_end(tmp_path: Path) -> None:
+    """What does not come to an end within the limit is ended with a sentence and status 1."""
+    code = "from callsheet.demo import play; play.LIMIT_S = 1.0; from callsheet.cli import main; main()"
+    command = [sys.executable, "-c", code, "demo", f"--keep={tmp_path / 'kept'}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert 1 == done.returncode
+    assert re.fullmatch(r"The demonstration failed: it was not done after 1 seconds: .* in flight\n", done.stderr)
+    assert {} == processes(tmp_path / "kept")
 
 
 def test_a_worker_that_is_told_to_end_goes_on_later(tmp_path: Path) -> None:
