@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ..codec import error_from_bytes
+from ..described import error_from_bytes
 from ..records import Attempt, Clock, Lane, Move, OutcomeKind, Run, Status, Transition
 
 STATUSES: Final = (

@@ -14,8 +14,8 @@ from operator import itemgetter
 from typing import Final
 
 from ..arithmetic import deaths_after, due_of, status_after
-from ..codec import error_to_bytes
 from ..contract import Cancel, CancelAnswer, NoteLate, Settle, Settled, Settlement
+from ..described import error_to_bytes
 from ..records import HISTORY_FIRST, HISTORY_LAST, Move, Now, OutcomeKind, Status, Verdict
 from .codes import MOVE_CODE, OUTCOME_CODE, RUNNING, STATUS_CODE, STATUSES
 from .ledger import Ledger, listed
