@@ -13,7 +13,7 @@ from typing import Any
 
 import trio
 
-from callsheet import Context, Jobs, Queue
+from callsheet import Context, Jobs, Queue, Runtime
 
 from .figures import Report, gather
 from .floors import PAYLOAD, scratch, sqlite_floor, trio_floor
@@ -23,7 +23,17 @@ SLOTS = 1_000
 BATCH = 500
 SINGLES = 20_000
 ENQUEUERS = 200
-UNITS = {"many_per_s": "runs/s", "drain_per_s": "runs/s", "runs_per_s": "runs/s", "enqueue_per_s": "runs/s"}
+UNITS = {
+    "many_per_s": "runs/s",
+    "drain_per_s": "runs/s",
+    "runs_per_s": "runs/s",
+    "enqueue_per_s": "runs/s",
+    "many_trio_us": "us/run",
+    "many_store_us": "us/run",
+    "drain_trio_us": "us/run",
+    "drain_store_us": "us/run",
+}
+"""The last four: processor time of trio's thread and of the journal's, while enqueueing and while draining."""
 
 
 def declare() -> Jobs:
@@ -42,20 +52,31 @@ async def _many(path: str, n: int) -> dict[str, float]:
     task = jobs.tasks["noop"]
     async with jobs.open(path) as runtime:
         pause(runtime)
-        began = time.perf_counter()
+        times = [await _spent(runtime)]
         for first in range(0, n, 10_000):
             await jobs.enqueue_many([task.entry(payload) for _ in range(min(10_000, n - first))])
-        stored = time.perf_counter()
+        times.append(await _spent(runtime))
         resume(runtime)
         await runtime.until_idle()
-        drained = time.perf_counter()
+        times.append(await _spent(runtime))
         counts = await runtime.read(lambda reader: reader.counts())
         assert {str(each.status): each.n for each in counts} == {"succeeded": n}, counts
+    (began, trio_0, store_0), (stored, trio_1, store_1), (drained, trio_2, store_2) = times
     return {
         "many_per_s": n / (stored - began),
         "drain_per_s": n / (drained - stored),
         "runs_per_s": n / (drained - began),
+        "many_trio_us": (trio_1 - trio_0) / n * 1e6,
+        "many_store_us": (store_1 - store_0) / n * 1e6,
+        "drain_trio_us": (trio_2 - trio_1) / n * 1e6,
+        "drain_store_us": (store_2 - store_1) / n * 1e6,
     }
+
+
+async def _spent(runtime: Runtime) -> tuple[float, float, float]:
+    """The time, and the processor time that trio's thread and the journal's have used."""
+    store_s = await runtime.journal.writer.call(time.thread_time)
+    return time.perf_counter(), time.thread_time(), store_s
 
 
 async def _singles(path: str, n: int) -> dict[str, float]:
@@ -75,13 +96,13 @@ async def _singles(path: str, n: int) -> dict[str, float]:
         return {"enqueue_per_s": n / (time.perf_counter() - began)}
 
 
-def pause(runtime: Any) -> None:
+def pause(runtime: Runtime) -> None:
     """Let nothing be claimed, so that enqueueing is measured alone."""
     for slots in runtime.slots.values():
         slots.limit = 0
 
 
-def resume(runtime: Any) -> None:
+def resume(runtime: Runtime) -> None:
     """Let the queues claim."""
     for slots in runtime.slots.values():
         slots.limit = SLOTS
