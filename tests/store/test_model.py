@@ -206,7 +206,7 @@ def opened(store: Store) -> Desk:
     return Desk(store)
 
 
-@settings(max_examples=300, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(story=st.lists(batches, min_size=2, max_size=14))
 def test_sqlite_answers_as_the_model_does(story: list[Any]) -> None:
     """Every answer and everything that can be read is the same, and each store agrees with itself."""
