@@ -42,7 +42,7 @@ def gather(folder: Path, killed: Collection[str], *, ended: bool) -> Evidence:
     integrity = check_integrity(path)
     reader = SqliteReader(str(path), busy_s=5.0)
     try:
-        runs = dict(_runs(reader))
+        runs = dict(every_run(reader))
         counters = {(count.lane, count.status): count.n for count in reader.counts()}
     finally:
         reader.close()
@@ -60,7 +60,8 @@ def check_integrity(path: Path) -> str:
         db.close()
 
 
-def _runs(reader: Reader) -> Iterator[tuple[str, History]]:
+def every_run(reader: Reader) -> Iterator[tuple[str, History]]:
+    """Everything that a store holds, by id."""
     before: str | None = None
     while page := reader.list(RunFilter(), limit=PAGE, before=before):
         for run in page:

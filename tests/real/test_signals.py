@@ -7,19 +7,25 @@ from __future__ import annotations
 import random
 import signal
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from callsheet.store.records import Status
+
 from .chance import some_seed
 from .evidence import gather
 from .ledger import now_ns
 from .lives import Lives
-from .oracle import reached, violations
+from .oracle import counters, of_history, reached, violations
+from .webhooks import Webhooks
 
 SIGNALS: Final = 20
 TWICE: Final = 10
+RUNS: Final = 1_000
+"""Deliveries: more than the demonstration's worker requests before the last signal."""
 GRACE_S: Final = 0.15
 """Less than the longest handlers take, so that some end and some are interrupted."""
 
@@ -62,3 +68,62 @@ def pause(lives: Lives, wait_s: float) -> None:
     """Let some time pass, or the life end."""
     until_ns = now_ns() + int(wait_s * 1e9)
     lives.until(lambda: now_ns() >= until_ns or lives.is_over, "some time")
+
+
+def test_sigterm_ends_the_worker_of_the_demonstration_cleanly(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    I34 and P1 over real HTTP: told to stop 20 times in the middle of its deliveries, 10 times twice, the worker exits with
+    0, no row is left running, what it interrupted is in the history and spent no try; the last start delivers the rest.
+    """
+    seed = some_seed()
+    chance = random.Random(seed)
+    twice = set(chance.sample(range(SIGNALS), TWICE))
+
+    with Webhooks(tmp_path, seed, RUNS) as webhooks:
+        for each in range(SIGNALS):
+            webhooks.start_worker()
+            received = len(webhooks.books.receiver)
+            webhooks.until(lambda: len(webhooks.books.receiver) >= received + 10, "10 deliveries")  # noqa: B023 -- called at once
+            let_pass(webhooks, chance.uniform(0.0, 0.3))
+            assert not webhooks.is_over, webhooks.said()
+            webhooks.signal()
+            if each in twice:
+                let_pass(webhooks, chance.uniform(0.0, 0.3))
+                webhooks.signal()
+            assert (each, 0) == (each, webhooks.wait()), webhooks.said()
+            assert [] == problems(webhooks)
+        webhooks.start_worker()
+        status = webhooks.wait()
+        histories = dict(webhooks.store().runs)
+        findings = webhooks.audit(histories)
+
+    kinds = Counter(str(attempt.outcome) for history in histories.values() for attempt in history.attempts)
+    with capsys.disabled():
+        sys.stdout.write(
+            f"\nSIGTERM: CALLSHEET_SEED={seed}\n  {SIGNALS} signals, {TWICE} twice; attempts {dict(kinds)}\n"
+        )
+    assert status == 0, webhooks.said()
+    assert findings.is_clean, (findings.lost, findings.strays, findings.silent)
+    assert kinds["interrupted"] > 0
+    assert kinds["crashed"] == 0
+
+
+def problems(webhooks: Webhooks) -> list[str]:
+    """What must not be in the store between two lives."""
+    evidence = webhooks.store()
+    found = list(counters(evidence))
+    for run_id, history in evidence.runs.items():
+        found += [f"{problem} (run {run_id})" for problem in of_history(history)]
+        if history.run.status is Status.RUNNING:
+            found.append(f"I34 run {run_id} is still running")
+    webhooks.books.look()
+    found += [f"I1 {entry} is not there" for entry in webhooks.books.caller if entry.run_id not in evidence.runs]
+    return found
+
+
+def let_pass(webhooks: Webhooks, wait_s: float) -> None:
+    """Let some time pass, or the worker end."""
+    until_ns = now_ns() + int(wait_s * 1e9)
+    webhooks.until(lambda: now_ns() >= until_ns, "some time")
