@@ -139,9 +139,7 @@ def upward(shown: str, source: str) -> list[str]:
     for each in imports(ast.parse(source), module):
         layer = layer_of(each.what)
         if layer is not None and layer != own and layer not in BELOW[own]:
-            found.append(
-                f"{shown}:{each.line} imports {each.what}, and {own} may import {sorted(BELOW[own])} only"
-            )
+            found.append(f"{shown}:{each.line} imports {each.what}, and {own} may import {sorted(BELOW[own])} only")
         if own == "store" and each.what.partition(".")[0] == "trio":
             found.append(f"{shown}:{each.line} imports {each.what}, and a store knows no event loop")
     return found
@@ -228,9 +226,7 @@ def test_a_layer_loads_under_one_name_only(folder: str) -> None:
 def test_each_public_name_exists_for_python_and_for_type_checkers() -> None:
     """The table of public names, its lines for type checkers, and the modules it names agree."""
     tree = ast.parse(sources()["callsheet/__init__.py"])
-    block = next(
-        node for node in tree.body if isinstance(node, ast.If) and dotted(node.test) == "TYPE_CHECKING"
-    )
+    block = next(node for node in tree.body if isinstance(node, ast.If) and dotted(node.test) == "TYPE_CHECKING")
     checked = {each.name: each.what for each in imports(block, "callsheet.__init__")}
 
     assert checked == {name: f"{module}.{name}" for name, module in callsheet._HOME.items()}
@@ -280,9 +276,7 @@ def test_dangerous_parts_of_python_are_not_used() -> None:
 
 
 @pytest.mark.parametrize("entry", [*SEAMS, *NEVER])
-@pytest.mark.parametrize(
-    "form", ["plain", "module alias", "name", "name alias", "passed on", "inside a function"]
-)
+@pytest.mark.parametrize("form", ["plain", "module alias", "name", "name alias", "passed on", "inside a function"])
 def test_a_planted_bypass_is_found(entry: str, form: str) -> None:
     """Every forbidden name is found in every form in which Python lets one write it."""
     whole = "." not in entry
@@ -326,8 +320,7 @@ def test_no_test_sleeps_for_real() -> None:
     sleeping = [
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "tests").rglob("*.py")
-        if not path.is_relative_to(ROOT / "tests" / "real")
-        and uses(path.read_text(encoding="utf-8"), ["time.sleep"])
+        if not path.is_relative_to(ROOT / "tests" / "real") and uses(path.read_text(encoding="utf-8"), ["time.sleep"])
     ]
 
     assert [] == sleeping

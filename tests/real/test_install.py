@@ -124,8 +124,6 @@ def test_importing_a_layer_loads_nothing_above_it(
     installed: Path, tmp_path: Path, layer: str, allowed: set[str]
 ) -> None:
     """The actor layer can be used for its own sake: `import callsheet.actors` does not load the facade."""
-    loaded = run(
-        installed, "-I", "-c", f"import sys, callsheet.{layer}; print(*sys.modules)", cwd=tmp_path
-    ).split()
+    loaded = run(installed, "-I", "-c", f"import sys, callsheet.{layer}; print(*sys.modules)", cwd=tmp_path).split()
 
     assert allowed >= {name.split(".")[1] for name in loaded if name.startswith("callsheet.")}
