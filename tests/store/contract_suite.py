@@ -564,6 +564,18 @@ class StoreContract:
         assert [int(each.run_id) for each in desk.claim(suspects=1)] == [1]
         assert [(int(each.run_id), each.deaths) for each in desk.claim()] == [(2, 3)]
 
+    def test_suspects_of_several_lanes_share_the_limit(self, desk: Desk) -> None:
+        """One is one, whatever lane it is of; they stand in order among the others."""
+        for n, lane in enumerate((MAIL, HOOK, SLOW), 1):
+            desk.add(n, lane)
+        for _ in range(3):
+            for each in desk.claim():
+                desk.settle(each, evolve(CRASH, due_us=START - int(each.run_id), clock=Clock.STEADY))
+        desk.add(4, OTHER, due_us=START - 2)
+
+        assert [int(each.run_id) for each in desk.claim(suspects=1)] == [3, 4]
+        assert [int(each.run_id) for each in desk.claim(limit=1, suspects=5)] == [2]
+
     # ------------------------------------------------------------ settle
 
     @pytest.mark.parametrize(
@@ -1272,6 +1284,15 @@ class StoreContract:
         assert reader.upcoming(Clock.WALL, START + 8, START + 99, 9) == ()
         assert reader.upcoming(Clock.WALL, START, START + 7, 9) == ()
         assert reader.upcoming(Clock.AT_ONCE, 0, START + 99, 9) == ()
+        reader.close()
+
+    def test_a_page_of_upcoming_is_as_long_as_asked_for(self, desk: Desk) -> None:
+        """Where every run has a time of its own, the limit is the length."""
+        desk.insert(*(desk.new(n, ALL[n % 4], due_us=START + n, clock=Clock.WALL) for n in range(1, 60)))
+        reader = desk.store.reader()
+
+        assert len(reader.upcoming(Clock.WALL, START, START + 99, 7)) == 7
+        assert reader.upcoming(Clock.WALL, START, START + 99, 0) == ()
         reader.close()
 
     def test_upcoming_shows_retries_and_snoozes_but_nothing_that_runs(self, desk: Desk) -> None:

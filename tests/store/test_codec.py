@@ -493,6 +493,13 @@ def test_any_exception_can_be_told(make: Any) -> None:
     assert error_from_bytes(error_to_bytes(told)) == told
 
 
+def test_a_ring_of_causes_is_told_once() -> None:
+    """Each exception has its place, once."""
+    told = describe(ring()).traceback
+
+    assert [told.count(f"ValueError: {name}\n") for name in ("one", "two")] == [1, 1]
+
+
 def test_a_long_message_says_that_it_was_cut() -> None:
     """And how long it was."""
     assert describe(Told("x" * 20_000)).message.endswith("xxx… (20,000 characters in all)")

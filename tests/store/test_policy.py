@@ -129,6 +129,7 @@ def test_the_default() -> None:
         ("initial_delay", 0.0),
         ("max_delay", 0.0),
         ("jitter", 0.5),
+        ("jitter", 0),
         ("on", (OSError,)),
         ("never", (KeyError,)),
     ],

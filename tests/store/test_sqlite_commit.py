@@ -250,6 +250,8 @@ class FaultyDisk(apsw.VFS):
 
     def __init__(self) -> None:
         self.failing: set[str] = set()
+        self.failed = 0
+        """How often the log was flushed, or written, in vain."""
         super().__init__("faulty", "unix", makedefault=True)
 
     def xOpen(self, name: Any, flags: Any) -> apsw.VFSFile:  # noqa: N802 - SQLite's name
@@ -266,11 +268,13 @@ class FaultyFile(apsw.VFSFile):
         if self.is_log and "full" in self.disk.failing:
             raise apsw.FullError("database or disk is full")
         if self.is_log and "write" in self.disk.failing:
+            self.disk.failed += 1
             raise apsw.IOError("disk I/O error")
         super().xWrite(data, offset)
 
     def xSync(self, flags: int) -> None:  # noqa: N802
         if self.is_log and "sync" in self.disk.failing:
+            self.disk.failed += 1
             raise apsw.IOError("disk I/O error")
         super().xSync(flags)
 
@@ -311,6 +315,7 @@ def test_i6_a_failing_flush_is_an_unknown_outcome(disk: FaultyDisk, tmp_path: Pa
     with pytest.raises(OutcomeUnknown):
         store.write([insert("02J", "03J", lane=HOOK)], NOW)
 
+    assert disk.failed == 1
     disk.failing.clear()
     (answer,) = store.write([insert("02J", "03J", lane=HOOK)], NOW)
     assert isinstance(answer, Inserted)

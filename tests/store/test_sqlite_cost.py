@@ -93,12 +93,14 @@ def written(store: SqliteStore, *commands: Any) -> int:
     return steps(store._ledger.db, lambda: store.write(commands, NOW))
 
 
-def read(store: SqliteStore, ask: Callable[[SqliteReader], object]) -> int:
+def read(store: SqliteStore, ask: Callable[[SqliteReader], Any]) -> tuple[int, int]:
+    """What it costs, and how long the answer is."""
     reader = store.reader()
     assert reader._db is not None
     try:
-        ask(reader)  # what is learned once does not count
-        return steps(reader._db, lambda: ask(reader))
+        answer = ask(reader)  # what is learned once does not count
+        length = len(answer) if isinstance(answer, tuple) else 1
+        return steps(reader._db, lambda: ask(reader)), length
     finally:
         reader.close()
 
@@ -153,22 +155,33 @@ def test_reads_do_not_grow_with_the_store(
     stores: tuple[SqliteStore, SqliteStore], ask: Callable[[SqliteReader], object]
 ) -> None:
     """Lists, snapshots and pages of the future cost what they give."""
-    few, many = (read(store, ask) for store in stores)
+    (few, length), (many, same_length) = (read(store, ask) for store in stores)
 
+    assert same_length == length
     assert many <= 1.3 * few + PROBED
 
 
 def test_waiting_rows_below_many_that_ended_are_found_among_those_that_wait(tmp_path: Path) -> None:
-    """A list of queued runs, all of them older than very many that ended, looks at a page of those at most."""
+    """A list of runs that wait, all of them older than very many that ended, looks at a page of those at most."""
     store = opened(tmp_path, "jobs.db")
     store.write([Insert(tuple(new(n, priority=9) for n in range(30)))], NOW)
+    for _ in range(3):  # five of them become suspects
+        end(store, Verdict(Move.RESCUE, OutcomeKind.CRASHED, -1, Clock.STEADY), 5, MAIL)
     store.write([Insert(tuple(new(1000 + n, priority=1) for n in range(MANY)))], NOW)
     end(store, SUCCEED, MANY, MAIL)
-    where = RunFilter(status=Status.QUEUED)
+    newest = tuple(new(100_000 + n, priority=9) for n in range(1500))
+    store.write([Insert(newest)], NOW)
+    queued, retrying = RunFilter(status=Status.QUEUED), RunFilter(status=Status.RETRYING)
     reader = store.reader()
 
-    assert [run.id for run in reader.list(where, limit=3)] == [f"{n:010}" for n in (29, 28, 27)]
-    assert read(store, lambda reader: reader.list(where, limit=3)) < MANY / 10
+    older = reader.list(queued, limit=3, before=newest[0].id)
+    again = reader.list(retrying, limit=9)
+
+    assert [run.id for run in older] == [f"{n:010}" for n in (29, 28, 27)]
+    assert [run.id for run in again] == [f"{n:010}" for n in (4, 3, 2, 1, 0)]
+    for where, before in ((queued, newest[0].id), (retrying, None)):
+        cost, _ = read(store, lambda reader: reader.list(where, limit=3, before=before))  # noqa: B023
+        assert cost < MANY / 3
     reader.close()
     store.close()
 

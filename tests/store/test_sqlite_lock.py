@@ -26,7 +26,7 @@ NOW = Now(1, 1)
 LANE = Lane("app/main", "app/main-jobs", "mail", "1")
 
 HOLD = """
-import sys
+import os, sys
 from callsheet.store.records import Owner, Now, Lane, NewRun
 from callsheet.store.contract import Insert
 from callsheet.store.sqlite import SqliteStore
@@ -34,16 +34,21 @@ from callsheet.store.sqlite import SqliteStore
 store = SqliteStore(sys.argv[1])
 store.open(Owner("boot-it", 12345, "host", 1_600_000_000_000_000))
 store.write([Insert((NewRun("01J", Lane("app/main", "app/main-jobs", "mail", "1"), b"{}", 1),))], Now(1, 1))
-print("held", flush=True)
+if sys.argv[2] == "with a child" and os.fork() == 0:
+    print("held", flush=True)
+    sys.stdin.read()  # the child outlives its parent
+    os._exit(0)
+if sys.argv[2] == "alone":
+    print("held", flush=True)
 sys.stdin.read()
 """
 
 
 @contextmanager
-def another_process(path: Path) -> Iterator[subprocess.Popen[str]]:
+def another_process(path: Path, how: str = "alone") -> Iterator[subprocess.Popen[str]]:
     """One that holds the store, has written to it, and waits."""
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(path)],
+        [sys.executable, "-c", HOLD, str(path), how],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -81,6 +86,20 @@ def test_p8_the_lock_ends_with_its_process(tmp_path: Path) -> None:
     assert store.write([Cancel("01J")], NOW) != [CancelAnswer("01J", None, canceled=False)]
     store.close()
     assert [each.name for each in tmp_path.iterdir()] == ["jobs.db"]
+
+
+def test_p8_a_child_of_a_dead_runtime_does_not_hold_its_lock(tmp_path: Path) -> None:
+    """Forked while the store was open, and still alive when its parent was killed."""
+    store = SqliteStore(tmp_path / "jobs.db")
+    with another_process(tmp_path / "jobs.db", "with a child") as process:
+        with pytest.raises(StoreHeld):
+            store.open(ME)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+
+        store.open(ME)
+
+    store.close()
 
 
 def test_a_second_open_in_the_same_process_is_refused(tmp_path: Path) -> None:
