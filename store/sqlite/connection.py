@@ -63,6 +63,9 @@ def writer(path: str, busy_s: float) -> apsw.Connection:
     db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=200)
     try:
         _settle_in(db, path, busy_s)
+        db.execute("pragma schema_version").fetchall()  # has SQLite read the header
+        if db.readonly("main"):
+            raise CannotOpen(path, "SQLite may only read it: a newer one made it, or its disk is read-only")
         _set(db, path, "journal_mode", "wal", "wal")
         for setting in _SETTINGS + (_MAC_SETTINGS if sys.platform == "darwin" else ()):
             _set(db, path, *setting)

@@ -51,14 +51,14 @@ def check(path: str, *, make: bool) -> bool:
     Raises CannotOpen when a database cannot live there, DamagedStore when its parts do not fit.
     """
     folder = Path(path).parent
-    if not folder.is_dir():
-        raise CannotOpen(path, f"there is no folder {folder}")
-    _check_writable(path, folder, "its folder is read-only")
     try:
+        if not folder.is_dir():
+            raise CannotOpen(path, f"there is no folder {folder}")
+        _check_writable(path, folder, "its folder is read-only")
         there = Path(path).stat()
     except FileNotFoundError:
         there = None
-    except OSError as error:
+    except OSError as error:  # a folder above that may not be entered, a name that is too long, …
         raise CannotOpen(path, str(error.strerror)) from error
     if there is None or (stat.S_ISREG(there.st_mode) and there.st_size == 0):
         if _size(f"{path}-wal") > 0:
@@ -105,6 +105,9 @@ def look(path: str) -> bool:
             page_size = db.execute("pragma page_size").get
             if application_id == APPLICATION_ID:
                 refuse_newer(path, db)
+        if application_id == APPLICATION_ID and logged and _size(f"{path}-shm"):
+            with closing(_as_it_is(path, log=True)) as db:  # what a process wrote last that was killed
+                refuse_newer(path, db)
     except apsw.CorruptError as error:
         raise DamagedStore(path, str(error)) from error
     except apsw.NotADBError as error:
@@ -123,9 +126,9 @@ def look(path: str) -> bool:
     return bool(application_id == APPLICATION_ID)
 
 
-def _as_it_is(path: str) -> apsw.Connection:
-    """A connection that sees the file alone, and makes none: no log, no lock."""
-    uri = f"file:{quote(path)}?mode=ro&immutable=1"
+def _as_it_is(path: str, *, log: bool = False) -> apsw.Connection:
+    """A connection that makes nothing: no log, no lock. It sees the file alone, or also the log that is beside it."""
+    uri = f"file:{quote(path)}?mode=ro&{'readonly_shm' if log else 'immutable'}=1"
     return apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
 
 
