@@ -75,8 +75,10 @@ def _folder(keep: Path | None) -> Iterator[Path]:
         raise typer.BadParameter(f"{keep} cannot be used: {error.strerror}", param_hint="'--keep'") from None
     if used:
         raise typer.BadParameter(f"{keep} is not empty: name a new folder", param_hint="'--keep'")
+    Console().print(
+        f"The store, the ledgers and the logs are kept in {keep}", markup=False, highlight=False, soft_wrap=True
+    )
     yield keep.resolve()
-    Console().print(f"Everything is in {keep}", markup=False, highlight=False, soft_wrap=True)
 
 
 async def _played(folder: Path, seed: int | None, **wishes: Any) -> int:

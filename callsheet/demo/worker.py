@@ -32,6 +32,8 @@ from .plan import Call, Plan, key_of
 if TYPE_CHECKING:
     from ..monitor import Monitor
 
+SLOTS: Final = 100
+"""As many connections as the HTTP client holds by default."""
 CALLERS: Final = 8
 PER_SECOND: Final = 150
 """Calls of `enqueue`, all callers together: a service on a good day. It could be a hundred times as many."""
@@ -39,7 +41,7 @@ GRACE_S: Final = 2.0
 LOOK_S: Final = 0.1
 UNFINISHED: Final = [status for status in Status if not status.is_final]
 
-jobs: Final = Jobs("webhooks", namespace="demo", queue=Queue(concurrency=100, batch_size=50))
+jobs: Final = Jobs("webhooks", namespace="demo", queue=Queue(concurrency=SLOTS, batch_size=50))
 
 
 @frozen
@@ -110,7 +112,6 @@ async def work(given: argparse.Namespace) -> None:
     seams = Seams.real()
     plan = Plan.of(given.seed, given.runs)
     client = httpx.AsyncClient(
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=200),
         timeout=None,  # noqa: S113 -- the timeout of the task is the one that counts
         trust_env=False,  # a proxy would not find this host's loopback
     )
