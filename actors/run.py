@@ -9,7 +9,6 @@ Not here: what follows (`supervisor/task.py`), which exception means what (`endi
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from typing import Final, Protocol
@@ -24,12 +23,7 @@ from .cancellation import is_cancellation
 from .stage import Stage
 from .timers import Timer
 
-_log = logging.getLogger("callsheet.run")
-
 US: Final = 1_000_000
-LEAK_LOOKS: Final = 100
-LEAK_LOOK_S: Final = 0.05
-"""A nursery that a handler left open has these looks, 5 s in all, to be closed by the collector of dropped generators."""
 
 
 class StopReason(StrEnum):
@@ -83,14 +77,10 @@ class RunActor:
         outcome = Outcome(OutcomeKind.INTERRUPTED, cause="the runtime was cancelled")
         try:
             outcome = await self._attempt()
-            if trio.lowlevel.current_task().child_nurseries:
-                await self._close_what_is_left_open()
         finally:  # also when a scope around us was cancelled
             if timer is not None:
                 timer.cancel()
             self.parent.run_ended(self, outcome)
-        if trio.lowlevel.current_task().child_nurseries:
-            await trio.sleep_forever()  # a task that ends inside an open nursery takes the whole system with it
 
     def _arm(self) -> Timer | None:
         timeout_us = self.claimed.timeout_us
@@ -127,14 +117,3 @@ class RunActor:
                 return Outcome(OutcomeKind.CANCELED)
             case _:
                 return Outcome(OutcomeKind.INTERRUPTED)
-
-    async def _close_what_is_left_open(self) -> None:
-        """An async generator that was dropped half-way may have left a nursery open: end it, and see it closed."""
-        task = trio.lowlevel.current_task()
-        for nursery in task.child_nurseries:
-            nursery.cancel_scope.cancel()
-        for _ in range(LEAK_LOOKS):
-            await trio.sleep(LEAK_LOOK_S)
-            if not task.child_nurseries:
-                return
-        _log.error("run %s left a nursery open that nobody closes", self.claimed.run_id)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
@@ -192,29 +191,11 @@ async def test_a_cancelled_that_strayed_fails_the_attempt(autojump_clock: trio.a
     assert (OutcomeKind.FAILED, "Cancelled") == kind_and_error(await outcome_of(handler))
 
 
-async def _with_a_scope_open() -> AsyncIterator[int]:
-    with trio.move_on_after(10_000):
-        yield 1
-        yield 2
-
-
-async def _with_a_nursery_open() -> AsyncIterator[int]:
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(trio.sleep_forever)
-        yield 1
-        yield 2
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("source", [_with_a_scope_open, _with_a_nursery_open])
-async def test_a_generator_dropped_half_way_fails_the_attempt(
-    autojump_clock: trio.abc.Clock, caplog: pytest.LogCaptureFixture, source: Callable[[], AsyncIterator[int]]
-) -> None:
-    """Leaving the loop over an async generator that holds a scope or a nursery breaks trio's order: here only."""
+async def test_a_scope_left_open_fails_the_attempt(autojump_clock: trio.abc.Clock) -> None:
+    """A handler that leaves a cancel scope open breaks trio's order: for this attempt only."""
 
     async def handler() -> object:
-        async for _ in source():
-            break
+        trio.move_on_after(10_000).__enter__()
         return None
 
     outcome = await outcome_of(handler)
@@ -222,7 +203,6 @@ async def test_a_generator_dropped_half_way_fails_the_attempt(
     assert (OutcomeKind.FAILED, "RuntimeError") == kind_and_error(outcome)
     assert outcome.error is not None
     assert "Cancel scope stack corrupted" in outcome.error.message
-    gc.collect()
 
 
 async def test_control_exceptions_say_how_it_ends(autojump_clock: trio.abc.Clock) -> None:
