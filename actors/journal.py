@@ -16,13 +16,14 @@ from functools import partial
 from typing import Any, Final, Literal, TypeAlias
 
 import trio
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from ..store.contract import (
     Answer,
     Cancel,
     Command,
     Insert,
+    Inserted,
     NoteLate,
     Register,
     Renew,
@@ -32,7 +33,7 @@ from ..store.contract import (
     Store,
     Unregister,
 )
-from ..store.errors import CallsheetError, StoreBusy, StoreFull
+from ..store.errors import CallsheetError, IllegalMove, MalformedCommand, OutcomeUnknown, StoreError
 from ..store.records import Owner
 from .actor import Actor
 from .ref import Ref
@@ -48,9 +49,13 @@ MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
 MAX_WAITING: Final = 10_000
 """Messages that may wait; beyond it new work is refused (`Overloaded`), completions and cancels are not."""
 RETRY_S: Final = 0.25
-"""Wait before a commit that the store refused for now (busy, full) is tried again."""
+"""Wait before a commit that the store refused for now (busy, full, failing) is tried again."""
+CLOSE_S: Final = 5.0
+"""How long after the system's grace a store that refuses is still tried; what is not written then, recovery does."""
 RESCUE_PAGE: Final = 1_000
 """Runs taken back in one command, so that the first of them start while the rest are still being recovered."""
+ALL: Final = 1_000_000_000
+"""Our own runs are taken back with one command: no more than there are slots, and none that is claimed meanwhile."""
 
 Kept: TypeAlias = Settle | Cancel | NoteLate | Rescue | Renew | Register | Unregister
 """Commands that wait for a store to heal instead of failing: nobody else would do them."""
@@ -69,6 +74,8 @@ class Write:
 
     command: Command
     reply: Answerable[Any]
+    again: bool = False
+    """Whether it may have been done before: the commit that held it failed, and nobody knows with which outcome."""
 
 
 Committed: TypeAlias = Callable[[Sequence[Command], Sequence[Answer]], object]
@@ -89,35 +96,42 @@ class JournalState:
     in_hand: list[Write] = field(factory=list)
     """Taken from the mailbox and not answered yet; a new incarnation begins with it."""
 
+    def give_up(self, error: Exception) -> None:
+        """No incarnation will follow: whoever still waits for an answer is told."""
+        left, self.in_hand = self.in_hand, []
+        _fail(left, error)
+
 
 class Journal(Actor[Write]):
     """Writes what it is told, in groups. See the rules of this file."""
 
     def __init__(self, state: JournalState) -> None:
         self._state = state
+        self._refused_with: type[Exception] | None = None
 
     async def on_start(self) -> None:
         """Register this runtime, and take back what dead processes left running: in pages, while new work goes on."""
         state = self._state
-        left, state.in_hand = state.in_hand, []
-        self.cell.mailbox.put_back(left)
-        self.ref.tell_control(Write(Register(state.owner), Reply()))
+        news = [Write(Register(state.owner), Reply())]
         if self.cell.generation > 1:  # whoever waited for a claim of the incarnation before us may be gone
-            self._rescue_page("own")
+            news.append(self._rescue("own"))
         if state.store.exclusive:
-            self._rescue_page("others")
+            news.append(self._rescue("others"))
+        # first what was kept: a run whose end waits to be settled is not one that nobody runs
+        left, state.in_hand = state.in_hand, []
+        self.cell.mailbox.put_back([*left, *self.cell.mailbox.take_now(), *news])
 
-    def _rescue_page(self, scope: Literal["own", "others"]) -> None:
+    def _rescue(self, scope: Literal["own", "others"]) -> Write:
         state = self._state
-        keep = state.on_stage() if scope == "own" else frozenset()
-        command = Rescue(owner=state.owner.boot_id, scope=scope, limit=RESCUE_PAGE, keep=keep)
-        self.ref.tell_control(Write(command, Forward(partial(self._rescued, scope), self._not_rescued)))
+        keep, limit = (state.on_stage(), ALL) if scope == "own" else (frozenset[str](), RESCUE_PAGE)
+        command = Rescue(owner=state.owner.boot_id, scope=scope, limit=limit, keep=keep)
+        return Write(command, Forward(partial(self._rescued, scope), self._not_rescued))
 
     def _rescued(self, scope: Literal["own", "others"], answer: Rescued) -> None:
         if answer.runs:
             _log.info("took back %d runs that nobody runs any more", len(answer.runs))
         if answer.more:
-            self._rescue_page(scope)
+            self.ref.tell_control(self._rescue(scope))
 
     def _not_rescued(self, error: BaseException) -> None:
         _log.error("could not take back the runs that nobody runs any more", exc_info=error)
@@ -125,36 +139,38 @@ class Journal(Actor[Write]):
     async def receive_all(self, messages: Sequence[Write]) -> None:
         """Commit all of it, in groups of bounded size."""
         state = self._state
-        state.in_hand = list(messages)
         most = MAX_BATCH
+        self._take(messages)
         while state.in_hand:
             group = _first_group(state.in_hand, most)
-            wait_s = 0.0
             try:
                 answers = await self._store_write(group)
-            except (StoreBusy, StoreFull) as error:
-                state.in_hand[: len(group)] = _refuse_new_work(group, error)
-                wait_s = RETRY_S if state.in_hand else 0.0
             except Exception as error:  # noqa: BLE001 -- whoever asked is told
-                if len(group) > 1:  # somebody in it is bad: look for it in halves
+                if len(group) > 1 and _concerns_one(error):  # look for it in halves
                     most = len(group) // 2
                     continue
-                del state.in_hand[:1]
-                _fail(group[0], error)
+                state.in_hand[: len(group)] = kept = self._after_failure(group, error)
+                if kept:
+                    await trio.sleep(RETRY_S)
             else:
                 most = min(MAX_BATCH, most * 2)
                 del state.in_hand[: len(group)]
                 self._committed(group, answers)
-            if wait_s:
-                await trio.sleep(wait_s)
-            # what came meanwhile joins the next group
-            state.in_hand += self.cell.mailbox.take_now()
+            if len(state.in_hand) < MAX_BATCH:  # what came meanwhile joins the next group
+                self._take(self.cell.mailbox.take_now())
+
+    def _take(self, messages: Sequence[Write]) -> None:
+        """Hold them until they are answered. What is no Write crashes us once, and is not among what we hold."""
+        self._state.in_hand += [each for each in messages if isinstance(each, Write)]
+        for each in messages:
+            if not isinstance(each, Write):
+                raise TypeError(f"the journal takes a Write, not {type(each).__name__}")
 
     async def on_stop(self) -> None:
         """When we are told to stop: write everything that still waits, then sign off."""
         if self.cell.stopping:
-            bye = Write(Unregister(self._state.owner.boot_id), Reply())
-            await self.receive_all([*self._state.in_hand, *self.cell.mailbox.take_now(), bye])
+            waiting = [each for each in self.cell.mailbox.take_now() if isinstance(each, Write)]
+            await self.receive_all([*waiting, Write(Unregister(self._state.owner.boot_id), Reply())])
 
     # -- one group
 
@@ -165,27 +181,69 @@ class Journal(Actor[Write]):
 
     def _committed(self, group: list[Write], answers: list[Answer]) -> None:
         self._state.commits += 1
-        for write, answer in zip(group, answers, strict=True):
-            _contain(write.reply.answer, answer)
+        self._trouble(None)
+        for n, write in enumerate(group):
+            if write.again:
+                answers[n] = _as_first(write.command, answers[n])
+            _contain(write.reply.answer, answers[n])
         for listener in self._state.on_committed:
             _contain(listener, [write.command for write in group], answers)
 
+    def _after_failure(self, group: list[Write], error: Exception) -> list[Write]:
+        """Tell whoever must know; what is returned is tried again until the store takes it."""
+        if _concerns_one(error):
+            _log.error("the store could not do %s", type(group[0].command).__name__, exc_info=error)
+            _fail(group, error)
+            return []
+        self._trouble(error)
+        stop_by_s = self.stage.stop_by_s
+        if stop_by_s is not None and self.stage.seams.clock.mono_s() > stop_by_s + CLOSE_S:
+            _log.error("%d steps could not be written before the end: %s", len(group), error)
+            _fail(group, error)
+            return []
+        in_doubt = isinstance(error, OutcomeUnknown)
+        kept: list[Write] = []
+        for write in group:
+            if isinstance(write.command, Kept) or (in_doubt and _may_repeat(write)):
+                kept.append(evolve(write, again=write.again or in_doubt))
+            else:
+                _fail([write], error)
+        if in_doubt:
+            kept.append(self._rescue("own"))  # a claim among them may have started runs that nobody heard of
+        return kept
 
-def _refuse_new_work(group: list[Write], error: Exception) -> list[Write]:
-    """The store is busy or full: new work is told at once; what is returned is tried again until the store takes it."""
-    kept = [write for write in group if isinstance(write.command, Kept)]
+    def _trouble(self, error: Exception | None) -> None:
+        """Say when the store begins to refuse, and when it takes writes again."""
+        kind = None if error is None else type(error)
+        if kind is not self._refused_with:
+            self._refused_with = kind
+            if error is None:
+                _log.info("the store takes writes again")
+            else:
+                _log.error("the store refuses writes, steps wait: %s", error)
+
+
+def _concerns_one(error: Exception) -> bool:
+    """Whether one command of the batch is to blame; else it is the store, and nothing would go through now."""
+    return not isinstance(error, StoreError) or isinstance(error, IllegalMove | MalformedCommand)
+
+
+def _may_repeat(write: Write) -> bool:
+    """An insert says by its ids whether it was done before; once is enough, the next time its caller may decide."""
+    return isinstance(write.command, Insert) and not write.again
+
+
+def _as_first(command: Command, answer: Answer) -> Answer:
+    """What the first try of a repeated command would have answered: a run found under its own id was stored by it."""
+    if not isinstance(command, Insert) or not isinstance(answer, Inserted):
+        return answer
+    pairs = zip(command.runs, answer.existing, strict=True)
+    return Inserted(tuple(None if found is not None and found.id == run.id else found for run, found in pairs))
+
+
+def _fail(group: Sequence[Write], error: Exception) -> None:
     for write in group:
-        if not isinstance(write.command, Kept):
-            _contain(write.reply.fail, error)
-    if kept:
-        _log.warning("the store refuses for now, %d steps wait: %s", len(kept), error)
-    return kept
-
-
-def _fail(write: Write, error: Exception) -> None:
-    if not isinstance(error, CallsheetError):
-        _log.error("the store could not do %s", type(write.command).__name__, exc_info=error)
-    _contain(write.reply.fail, error)
+        _contain(write.reply.fail, error)
 
 
 def _contain(call: Callable[..., object], *arguments: object) -> None:
