@@ -22,7 +22,7 @@ from ..store.contract import Claim, ClaimedRuns, Settle, Settlement
 from ..store.records import Claimed, Lane, Move, OutcomeKind, Verdict
 from . import paths
 from .slots import Slots
-from .task import StageRuns
+from .task import StageRuns, TaskMessage
 
 _log = logging.getLogger("callsheet.queue")
 
@@ -48,14 +48,13 @@ class Got:
 
 
 @frozen
-class GotNothing:
+class ClaimFailed:
     """Our claim failed."""
 
-    asked: int
     error: BaseException
 
 
-QueueMessage: TypeAlias = Wake | Got | GotNothing
+QueueMessage: TypeAlias = Wake | Got | ClaimFailed
 
 
 @frozen
@@ -91,32 +90,33 @@ class QueueActor(Actor[QueueMessage]):
         self.ref.tell_control(Wake())
 
     async def receive_all(self, messages: Sequence[QueueMessage]) -> None:
-        """See the messages."""
-        for message in messages:
-            match message:
-                case Wake():
-                    self._slots.woken = False
-                    self._hungry = True
-                case Got(asked, runs):
-                    self._slots.reserved -= asked
-                    # a full claim leaves more, perhaps; a short one has emptied the queue, unless a wake came since
-                    self._hungry = self._hungry or len(runs) == asked
-                    self._hand_over(runs)
-                case GotNothing(asked, error):
-                    self._slots.reserved -= asked
-                    _log.warning("queue %s could not claim: %s", self._plan.slots.queue, error)
-                    clock = self.stage.seams.clock
-                    self.stage.timers.at(clock.mono_s() + RETRY_S, self._slots.wake)
-                case _:
-                    assert_never(message)
+        """See the messages; then claim, if there is reason to."""
+        await super().receive_all(messages)
         self._claim()
+
+    def receive(self, message: QueueMessage) -> None:
+        """See the messages."""
+        match message:
+            case Wake():
+                self._slots.woken = False
+                self._hungry = True
+            case Got(asked, runs):
+                # a full claim leaves more, perhaps; a short one has emptied the queue, unless a wake came since
+                self._hungry = self._hungry or len(runs) == asked
+                self._hand_over(runs)
+            case ClaimFailed(error):
+                _log.warning("queue %s could not claim: %s", self._plan.slots.queue, error)
+                clock = self.stage.seams.clock
+                self.stage.timers.at(clock.mono_s() + RETRY_S, self._slots.wake)
+            case _:
+                assert_never(message)
 
     def _claim(self) -> None:
         slots, plan = self._slots, self._plan
         asked = min(plan.batch_size, slots.free)
         if not self._hungry or slots.reserved or asked <= 0 or self.cell.stopping:
             return
-        lanes = tuple(lane for lane in plan.lanes if not self._is_parked(lane))
+        lanes = tuple(lane for lane in plan.lanes if self._supervisor(lane.jobs, lane.task) is not None)
         self._hungry = False
         if not lanes:
             return
@@ -125,46 +125,47 @@ class QueueActor(Actor[QueueMessage]):
         send(self._journal, command, Forward(lambda got: self._got(asked, got), lambda e: self._failed(asked, e)))
 
     def _got(self, asked: int, answer: ClaimedRuns) -> None:
-        """Called by the journal: hand on what we got, or hand it back when nobody here would start it."""
+        """Called by the journal: count what we got at once; start it, or hand it back when nobody here would."""
+        self._slots.reserved -= asked
+        for run in answer.runs:
+            self._slots.on_stage[run.run_id] = None
         if self.cell.state in _WORKING:
             self.ref.tell_control(Got(asked, answer.runs))
         else:
-            self._slots.reserved -= asked
             self._hand_back(answer.runs)
 
     def _failed(self, asked: int, error: BaseException) -> None:
+        self._slots.reserved -= asked
         if self.cell.state in _WORKING:
-            self.ref.tell_control(GotNothing(asked, error))
-        else:
-            self._slots.reserved -= asked
+            self.ref.tell_control(ClaimFailed(error))
 
-    def _is_parked(self, lane: Lane) -> bool:
-        cell = self.stage.registry.get(paths.task(lane.jobs, lane.task))
-        return cell is None or cell.parked
+    def _supervisor(self, jobs: str, task: str) -> Ref[TaskMessage] | None:
+        """Of a task; None while it is down: parked, or on its way to a restart."""
+        cell = self.stage.registry.get(paths.task(jobs, task))
+        return None if cell is None or cell.state not in _WORKING else cell.ref
 
     def _hand_over(self, runs: tuple[Claimed, ...]) -> None:
         by_task: dict[tuple[str, str], list[Claimed]] = {}
         for run in runs:
-            self._slots.on_stage[run.run_id] = None
             by_task.setdefault((run.lane.jobs, run.lane.task), []).append(run)
         for (jobs, task), theirs in by_task.items():
-            supervisor = self.stage.whereis(paths.task(jobs, task))
-            assert supervisor is not None, "only lanes of known tasks are claimed"
+            supervisor = self._supervisor(jobs, task)
+            if supervisor is None:  # it was there when we claimed
+                self._hand_back(tuple(theirs))
+                continue
             supervisor.tell(StageRuns(tuple(theirs), self._slots))
 
     async def on_stop(self) -> None:
         """Hand back what came too late to be started; a claim still under way is handed back when it is answered."""
-        if not self.cell.stopping:
-            return  # a crash: the next incarnation goes on with our mailbox
         for message in self.cell.mailbox.take_now():
-            if isinstance(message, Got | GotNothing):
-                self._slots.reserved -= message.asked
             if isinstance(message, Got):
                 self._hand_back(message.runs)
 
     def _hand_back(self, runs: tuple[Claimed, ...]) -> None:
         if runs:
             send(self._journal, Settle(tuple(settlement(run, HAND_BACK) for run in runs)), Reply())
+        for run in runs:
+            self._slots.leave(run.run_id)
 
 
 def settlement(run: Claimed, verdict: Verdict) -> Settlement:

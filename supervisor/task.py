@@ -17,8 +17,8 @@ import trio
 from attrs import define, evolve, frozen
 
 from ..actors.actor import Actor
-from ..actors.cell import Cell
 from ..actors.calendar import Expect
+from ..actors.cell import Cell
 from ..actors.journal import Write, send
 from ..actors.ref import Ref
 from ..actors.reply import Forward, Reply
@@ -95,6 +95,7 @@ class TaskSupervisor(Actor[TaskMessage]):
         self._plan = plan
         self.on_stage: dict[str, RunActor] = {}
         self._canceled_early: dict[tuple[str, bytes], None] = {}
+        self._ended: list[RunEnded] = []
 
     async def on_start(self) -> None:
         """Find the journal."""
@@ -103,20 +104,23 @@ class TaskSupervisor(Actor[TaskMessage]):
     # -- Actor
 
     async def receive_all(self, messages: Sequence[TaskMessage]) -> None:
-        """See the messages; all ends among them are settled together."""
-        ended: list[RunEnded] = []
-        for message in messages:
-            match message:
-                case RunEnded():
-                    ended.append(message)
-                case StageRuns(runs, slots):
-                    self._start(runs, slots)
-                case StopRun(run_id, claim_id):
-                    self._stop_run(run_id, claim_id)
-                case _:
-                    assert_never(message)
-        if ended:
-            self._settle(ended)
+        """See the messages; all ends among them are settled together, also when one of the messages crashes us."""
+        try:
+            await super().receive_all(messages)
+        finally:
+            self._settle()
+
+    def receive(self, message: TaskMessage) -> None:
+        """See the messages."""
+        match message:
+            case RunEnded():
+                self._ended.append(message)
+            case StageRuns(runs, slots):
+                self._start(runs, slots)
+            case StopRun(run_id, claim_id):
+                self._stop_run(run_id, claim_id)
+            case _:
+                assert_never(message)
 
     def _start(self, runs: tuple[Claimed, ...], slots: Slots) -> None:
         plan, place = self._plan, Place(self.cell, slots)
@@ -140,7 +144,10 @@ class TaskSupervisor(Actor[TaskMessage]):
 
     # -- ends
 
-    def _settle(self, ended: list[RunEnded]) -> None:
+    def _settle(self) -> None:
+        ended, self._ended = self._ended, []
+        if not ended:
+            return
         seams = self.stage.seams
         now_us = seams.clock.steady_us()
         settlements: list[Settlement] = []
@@ -213,19 +220,21 @@ class TaskSupervisor(Actor[TaskMessage]):
 
     async def _drain(self, until_s: Callable[[], float]) -> None:
         while True:
-            await self._receive_stopping()
+            self._receive_stopping()
             if not self.on_stage or self.stage.seams.clock.mono_s() >= until_s():
                 return
             with trio.CancelScope(deadline=until_s()):
                 await self.cell.mailbox.wait()
 
-    async def _receive_stopping(self) -> None:
+    def _receive_stopping(self) -> None:
         """As `receive_all`, except that nothing is started any more."""
-        messages = self.cell.mailbox.take_now()
-        for message in messages:
-            if isinstance(message, StageRuns):
-                self._hand_back(message)
-        await self.receive_all([each for each in messages if not isinstance(each, StageRuns)])
+        for message in self.cell.mailbox.take_now():
+            match message:
+                case StageRuns():
+                    self._hand_back(message)
+                case RunEnded() | StopRun():
+                    self.receive(message)
+        self._settle()
 
     def _hand_back(self, message: StageRuns) -> None:
         verdict = Verdict(Move.HAND_BACK, OutcomeKind.INTERRUPTED, cause="interrupted before it started")

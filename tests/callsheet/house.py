@@ -1,0 +1,123 @@
+"""
+A theatre for tests: jobs on a store, in virtual time, with the books checked when it closes.
+
+What every run's history must say, whatever happened, stands in `check_books`; `open_house` calls it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeVar
+
+import trio
+import trio.testing
+from attrs import define, field
+
+from callsheet import Jobs, Run, Runtime, Status, open_runtime
+from callsheet.actors.seams import Seams
+from callsheet.store.contract import Command, Reader, Store
+from callsheet.store.records import Now, OutcomeKind, Owner, RunFilter
+
+T = TypeVar("T")
+
+NOON_NS: Final = 1_800_000_000_000_000_000
+"""Where wall clocks begin."""
+
+Place = Callable[[], Store]
+"""Makes a store over the same data each time."""
+
+
+@define(eq=False)
+class Wall:
+    """A wall clock that follows virtual time until somebody sets it."""
+
+    offset_s: float = 0.0
+    _from_s: float = field(factory=trio.current_time)
+
+    def __call__(self) -> int:
+        return NOON_NS + round((trio.current_time() - self._from_s + self.offset_s) * 1e6) * 1000
+
+
+@asynccontextmanager
+async def open_house(
+    place: Place | Store, *jobs: Jobs, wall: Wall | None = None, seed: int = 1, zombies: int = 0, **options: Any
+) -> AsyncIterator[Runtime]:
+    """`open_runtime` in virtual time. `zombies`: how many rows may be left running when it has closed."""
+    make = place if callable(place) else lambda: place
+    seams = Seams.seeded(seed, wall_ns=wall or Wall())
+    try:
+        async with open_runtime(make(), *jobs, seams=seams, **options) as runtime:
+            yield runtime
+    finally:
+        if callable(place):
+            runs = read(place, check_books)
+            assert zombies == sum(run.status is Status.RUNNING for run in runs)
+
+
+OBSERVER: Final = Owner("observer", 1, "here", 0)
+
+
+def read(place: Place, what: Callable[[Reader], T]) -> T:
+    """Look into the store while no runtime has it open."""
+    store = place()
+    store.open(OBSERVER)
+    reader = store.reader()
+    try:
+        return what(reader)
+    finally:
+        reader.close()
+        store.close()
+
+
+def write(place: Place, owner: Owner, *commands: Command, at_us: int = NOON_NS // 1000) -> list[Any]:
+    """Do as `owner` would, and vanish without a word."""
+    store = place()
+    store.open(owner)
+    try:
+        return list(store.write(commands, Now(at_us, at_us)))
+    finally:
+        store.close()
+
+
+def check_books(reader: Reader) -> list[Run]:
+    """Every run: transitions agree with its row and its attempts, one ending, no gaps; counters agree with rows."""
+    runs = list(reader.list(RunFilter(), limit=1_000_000))
+    for run in runs:
+        history = reader.get(run.id)
+        assert history is not None
+        moves = history.transitions
+        assert moves[-1].now is run.status
+        assert [] == [each for each in moves[:-1] if each.now.is_final]
+        assert None is moves[0].was
+        if run.attempt <= 10:
+            assert list(range(1, len(moves) + 1)) == [each.seq for each in moves]
+            assert [each.now for each in moves[:-1]] == [each.was for each in moves[1:]]
+            assert list(range(1, run.attempt + 1)) == [each.n for each in history.attempts]
+            spending = (OutcomeKind.FAILED, OutcomeKind.TIMED_OUT)
+            assert run.spent == sum(each.outcome in spending for each in history.attempts)
+        open_attempts = [each.n for each in history.attempts if each.outcome is None]
+        assert ([run.attempt] if run.status is Status.RUNNING else []) == open_attempts
+    counted = {(each.lane, each.status): each.n for each in reader.counts()}
+    assert Counter((run.lane, run.status) for run in runs) == counted
+    return runs
+
+
+async def settle() -> None:
+    """Let everything happen that needs no time."""
+    await trio.testing.wait_all_tasks_blocked()
+
+
+async def statuses(jobs: Jobs, run_ids: Sequence[str]) -> list[Status]:
+    return [(await jobs.runs.get(each)).run.status for each in run_ids]
+
+
+async def moves_of(jobs: Jobs, run_id: str) -> list[str]:
+    """The statuses that a run has had, in order."""
+    return [str(each.now) for each in (await jobs.runs.get(run_id)).transitions]
+
+
+async def outcomes_of(jobs: Jobs, run_id: str) -> list[str | None]:
+    """How its attempts ended, in order."""
+    return [None if each.outcome is None else str(each.outcome) for each in (await jobs.runs.get(run_id)).attempts]
