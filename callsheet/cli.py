@@ -28,6 +28,7 @@ def commands() -> "typer.Typer":
 
     app = typer.Typer(
         no_args_is_help=True,
+        rich_markup_mode="markdown",
         add_completion=False,
         pretty_exceptions_enable=False,  # a traceback of ours is to be reported whole
         context_settings={"help_option_names": ["-h", "--help"]},

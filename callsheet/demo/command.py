@@ -22,7 +22,7 @@ from rich.console import Console
 from ..extras import require
 
 SEEDS: Final = 1_000_000
-MAX_RUNS: Final = 10_000
+MAX_RUNS: Final = 5_000
 """What can be done within the time limit."""
 
 
