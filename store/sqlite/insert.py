@@ -9,9 +9,9 @@ Not here: what a repeated key means (`..contract`).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import chain
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Final
 
 from attrs import evolve
@@ -30,6 +30,9 @@ _COLUMNS: Final = (
     "lane, status, payload, scope, id, due_us, clock, priority, max_attempts, timeout_us, created_us, "
     "updated_us, idempotency_key, payload_hash, trace_id, replay_of, reason, schedule_key, nominal_us"
 )
+_PAYLOAD: Final = 2
+_WAITS: Final = itemgetter(0, 1, 7, 6)
+"""Of a row of `_COLUMNS`: lane, status, priority, clock."""
 _AS_GIVEN: Final = attrgetter(
     "id", "due_us", "clock", "priority", "max_attempts", "timeout_us", "created_us", "created_us",
     "idempotency_key", "payload_hash", "trace_id", "replay_of", "reason", "schedule_key", "nominal_us",
@@ -62,17 +65,17 @@ def insert(ledger: Ledger, commands: Sequence[Insert]) -> list[Inserted | Confli
 
 def _insert(ledger: Ledger, command: Insert) -> Inserted | Conflict:
     first = 1 + (value(ledger.db, "select max(rid) from runs") or 0)
-    stored = _store(ledger, [_row(ledger, new) for new in command.runs])
-    existing: tuple[Run | None, ...] = (None,) * len(command.runs)
-    new_runs: Sequence[NewRun] = command.runs
-    if stored < len(command.runs):
+    new = [_row(ledger, each) for each in command.runs]
+    existing: tuple[Run | None, ...] = (None,) * len(new)
+    stored: Sequence[tuple[NewRun, tuple[Any, ...]]] = list(zip(command.runs, new, strict=True))
+    if _store(ledger, new) < len(new):
         existing = _existing(ledger, command.runs, first)
         conflict = _conflict(command, existing)
         if conflict is not None:
             ledger.db.execute("delete from runs where rid >= ?", (first,))
             return conflict
-        new_runs = [new for new, run in zip(command.runs, existing, strict=True) if run is None]
-    _follow(ledger, new_runs, first)
+        stored = [each for each, run in zip(stored, existing, strict=True) if run is None]
+    _follow(ledger, stored, first)
     return Inserted(existing)
 
 
@@ -97,7 +100,7 @@ def _store(ledger: Ledger, new: Sequence[tuple[Any, ...]]) -> int:
     return ledger.db.total_changes() - before
 
 
-def _follow(ledger: Ledger, runs: Iterable[NewRun], first: int) -> None:
+def _follow(ledger: Ledger, stored: Sequence[tuple[NewRun, tuple[Any, ...]]], first: int) -> None:
     """What goes with new rows: their first transition, their long payloads, the counters."""
     ledger.db.execute(
         "insert into transitions(run, seq, was, now, move, at_us, attempt) "
@@ -105,10 +108,11 @@ def _follow(ledger: Ledger, runs: Iterable[NewRun], first: int) -> None:
         "select rid, 1, null, status, status, created_us, 0 from runs where rid >= ?",
         (first,),
     )
-    long = [(new.id, new.payload) for new in runs if len(new.payload) > PAYLOAD_INLINE]
+    long = [(new.id, new.payload) for new, row in stored if row[_PAYLOAD] is None]
     ledger.db.executemany("insert into payloads(run, body) select rid, ?2 from runs where id = ?1", long)
-    for (lane, status), n in Counter((new.lane, new.status) for new in runs).items():
-        ledger.moved(ledger.lanes[lane], None, STATUS_CODE[status], n)
+    for (lane, status, priority, clock), n in Counter([_WAITS(row) for _, row in stored]).items():
+        ledger.moved(lane, None, status, n)
+        ledger.waits(lane, priority, clock)
 
 
 def _existing(ledger: Ledger, runs: Sequence[NewRun], first: int) -> tuple[Run | None, ...]:

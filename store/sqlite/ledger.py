@@ -1,5 +1,5 @@
 """
-The writing connection, with the few things a writer keeps in mind: lanes, boots and counters.
+The writing connection, with the few things a writer keeps in mind: lanes, boots, counters, and where rows wait.
 
 Rule: what is kept is never trusted longer than nobody else wrote (`fresh`) and nothing was rolled back
     (`forget`).
@@ -35,6 +35,8 @@ class Ledger:
     lane_of: dict[int, Lane] = field(factory=dict)
     boots: dict[str, int] = field(factory=dict)
     boot_of: dict[int, str] = field(factory=dict)
+    ranges: dict[int, set[tuple[int, int]]] = field(factory=dict)
+    """The (priority, clock) pairs with which rows of a lane may wait, for the lanes that were looked at; never too few."""
     _counts: dict[tuple[int, int], int] = field(factory=dict)
     _moved: Counter[tuple[int, int]] = field(factory=Counter)
     _version: int = -1
@@ -87,6 +89,12 @@ class Ledger:
                 self._moved[lane, status] += change
                 self._counts[lane, status] = self._counts.get((lane, status), 0) + change
 
+    def waits(self, lane: int, priority: int, clock: int) -> None:
+        """Rows of a lane may wait from now on with this priority, on this clock."""
+        ranges = self.ranges.get(lane)
+        if ranges is not None:
+            ranges.add((priority, clock))
+
     def waiting(self, lane: int) -> int:
         """How many runs of a lane wait."""
         counts = self._counts
@@ -109,8 +117,12 @@ class Ledger:
         self.boots = {boot_id: number for number, boot_id in self.boot_of.items()}
         counters = rows(self.db, "select lane, status, n from counters")
         self._counts = {(lane, status): n for lane, status, n in counters}
+        self.ranges = {}
+
+
+_to_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def listed(values: Iterable[Any]) -> str:
-    """Numbers or ids as one bound parameter, for `in (select value from json_each(?))`."""
-    return json.dumps(list(values))
+    """Numbers, ids, or lists of such as one bound parameter, for `json_each(?)`."""
+    return _to_json(list(values))

@@ -2,13 +2,12 @@
 Runtimes and their leases: Register, Unregister, Renew, Rescue.
 
 Rule: a rescue goes through running rows only, in order of owner and id, and stops where its page is full.
-Not here: how the attempt of a rescued run ends (`settle`), what becomes of it (`..arithmetic`).
+Not here: how the attempt of a rescued run ends (`ending`), what becomes of it (`..arithmetic`).
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final
@@ -19,11 +18,11 @@ from ..arithmetic import lost_as, rescue_verdict
 from ..contract import Renew, Renewed, Rescue, Rescued, RescuedRun
 from ..records import OWNER_KEPT_US, Clock, Lane, Now, OutcomeKind, Owner, Verdict
 from .connection import rows, value
+from .ending import end
 from .ledger import Ledger
-from .settle import end
 
 _RUNNING: Final = """
-    select rid, id, lane, attempt, spent, deaths, max_attempts, due_us, clock from runs indexed by running
+    select rid, id, lane, priority, attempt, spent, deaths, max_attempts, due_us, clock from runs indexed by running
     where status = 2 and owner = ?1 and (?2 is null or lease_until_us <= ?2) order by id
     """
 _IDLE: Final = "boot not in (select owner from runs indexed by running where status = 2)"
@@ -36,6 +35,7 @@ class _Lost:
     rid: int
     run_id: str
     lane_number: int
+    priority: int
     attempt: int
     spent: int
     deaths: int
@@ -84,10 +84,8 @@ def rescue(ledger: Ledger, command: Rescue, now: Now) -> Rescued:
     rescued, more = page[: command.limit], len(page) > command.limit
     answers: dict[int, RescuedRun] = {}
     for (attempt, verdict), alike in _by_verdict(rescued, command, now).items():
-        lanes = Counter(each.lane_number for each in alike)
-        status, due_us, clock = end(
-            ledger, [each.rid for each in alike], lanes, attempt=attempt, verdict=verdict, now=now
-        )
+        held = [(each.rid, each.lane_number, each.priority) for each in alike]
+        status, due_us, clock = end(ledger, held, verdict, attempt, now)
         for each in alike:
             due, by = (each.due_us, each.clock) if due_us is None else (due_us, clock)
             answers[each.rid] = RescuedRun(each.run_id, each.lane, attempt, each.outcome, status, due, Clock(by))

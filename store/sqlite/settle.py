@@ -1,143 +1,95 @@
 """
-The end of an attempt: Settle and Cancel, and the late news of it.
+The end of an attempt as its runner or its user wants it: Settle and Cancel, and the late news of it.
 
-Rule: one statement is the guard (`_held`); what follows names rows by number, within the same transaction.
-Not here: what a verdict should be (`..policy`), which status follows from it (`..lifecycle`).
+Rule: one statement is the guard (`_HELD`): whoever is not named by it changes nothing.
+Not here: what an end writes (`ending`), what a verdict should be (`..policy`).
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
-from operator import itemgetter
-from typing import Final
+from typing import Final, TypeAlias
 
-from ..arithmetic import deaths_after, due_of, status_after
+from ..arithmetic import due_of, status_after
 from ..contract import Cancel, CancelAnswer, NoteLate, Settle, Settled, Settlement
-from ..described import error_to_bytes
-from ..records import HISTORY_FIRST, HISTORY_LAST, Move, Now, OutcomeKind, Status, Verdict
-from .codes import MOVE_CODE, OUTCOME_CODE, RUNNING, STATUS_CODE, STATUSES
+from ..records import Move, Now, OutcomeKind, Status, Verdict
+from .codes import MOVE_CODE, STATUS_CODE, STATUSES
+from .connection import rows
+from .ending import end, end_each
 from .ledger import Ledger, listed
 
 _HELD: Final = """
-    select rid, lane, id from runs where id in (select value from json_each(?1))
+    select rid, lane, priority, id from runs where id in (select value from json_each(?1))
     and status = 2 and attempt = ?2 and claim_id = ?3 and fence = ?4
     """
-_ATTEMPTS: Final = """
-    insert into attempts(run, n, started_us, ended_us, outcome, claim_id, fence, owner, error)
-    select rid, attempt, started_us, ?2, ?3, claim_id, fence, owner, ?4
-    from runs where rid in (select value from json_each(?1))
-    """
-_TRANSITIONS: Final = """
-    insert into transitions(run, seq, was, now, move, at_us, attempt, cause)
-    select rid, 2 * attempt + 1, 2, ?2, ?3, ?4, attempt, ?5
-    from runs where rid in (select value from json_each(?1))
-    """
-_FINISH: Final = """
-    update runs set status = ?2, spent = spent + ?3, deaths = deaths * ?4 + ?5, updated_us = ?6, ended_us =
-    ?6, cause = ?7, result = ?8, result_error = ?9,
-    owner = null, claim_id = null, started_us = null, lease_until_us = null, stuck_since_us = null
-    where rid in (select value from json_each(?1))
-    """
-_WAIT_AGAIN: Final = """
-    update runs set status = ?2, spent = spent + ?3, deaths = deaths * ?4 + ?5, updated_us = ?6,
-    cause = ?7, result = ?8, result_error = ?9, due_us = ?10, clock = ?11,
-    owner = null, claim_id = null, started_us = null, lease_until_us = null, stuck_since_us = null
-    where rid in (select value from json_each(?1))
-    """
+Numbered: TypeAlias = tuple[int, Settlement]
+"""A settlement, and its place in the answer."""
 
 
 def settle(ledger: Ledger, commands: Sequence[Settle], now: Now) -> list[Settled]:
     """
     Answer Settles that follow one another, together.
 
-    Settlements of one claim and attempt with the very same verdict object (as `judge` gives to every plain
-    success) are written as one set. A run that is named twice has them one by one, so that the first one
-    counts.
+    Settlements of the same claim and attempt whose verdicts are of a kind are written as one set. A run that is named
+    twice has them one by one, so that the first one counts.
     """
-    every = list(chain.from_iterable(command.settlements for command in commands))
+    every = list(enumerate(chain.from_iterable(command.settlements for command in commands)))
     statuses: list[Status | None] = [None] * len(every)
-    named_once = len({one.run_id for one in every}) == len(every)
-    for group in _alike(every) if named_once else [[i] for i in range(len(every))]:
-        first = every[group[0]]
-        status = status_after(first.run_id, first.verdict)
-        rids, lanes, held = _held(ledger, first, [every[i].run_id for i in group])
-        if rids:
-            end(ledger, rids, lanes, attempt=first.attempt, verdict=first.verdict, now=now)
-        for i in group:
-            if len(rids) == len(group) or every[i].run_id in held:
-                statuses[i] = status
+    named_once = len({one.run_id for _, one in every}) == len(every)
+    for group in _alike(every, now) if named_once else [[each] for each in every]:
+        _settle(ledger, group, statuses, now)
     rest = iter(statuses)
     return [Settled(tuple([next(rest) for _ in command.settlements])) for command in commands]
 
 
-def _alike(every: Sequence[Settlement]) -> list[list[int]]:
-    groups: dict[tuple[int, bytes, int, int], list[int]] = {}
-    for i, one in enumerate(every):
-        groups.setdefault((id(one.verdict), one.claim_id, one.attempt, one.fence), []).append(i)
+def _alike(every: Sequence[Numbered], now: Now) -> list[list[Numbered]]:
+    groups: dict[tuple[object, ...], list[Numbered]] = {}
+    kinds: dict[int, tuple[object, ...]] = {}
+    for numbered in every:
+        one = numbered[1]
+        kind = kinds.get(id(one.verdict))
+        if kind is None:
+            kind = kinds[id(one.verdict)] = (one.verdict.move, one.verdict.outcome, due_of(one.verdict, now)[1])
+        groups.setdefault((kind, one.claim_id, one.attempt, one.fence), []).append(numbered)
     return list(groups.values())
 
 
-def _held(ledger: Ledger, one: Settlement, ids: list[str]) -> tuple[list[int], Counter[int], frozenset[str]]:
-    """Which of these runs are still held as `one` says: their numbers, lanes and ids."""
-    rows = ledger.db.execute(_HELD, (listed(ids), one.attempt, one.claim_id, one.fence)).fetchall()
-    held = frozenset() if len(rows) == len(ids) else frozenset(map(itemgetter(2), rows))
-    return list(map(itemgetter(0), rows)), Counter(map(itemgetter(1), rows)), held
-
-
-def end(
-    ledger: Ledger, rids: Sequence[int], lanes: Counter[int], *, attempt: int, verdict: Verdict, now: Now
-) -> tuple[Status, int | None, int]:
-    """
-    End the current attempt, which has this ordinal, of running rows: its row, its transition, the run's next
-    status.
-
-    Returns the status, and when (None for never) and by which clock they are due again.
-    """
-    db, these, at_us = ledger.db, listed(rids), now.steady_us
-    status = status_after("", verdict)
-    code = STATUS_CODE[status]
-    error = None if verdict.error is None else error_to_bytes(verdict.error)
-    db.execute(_ATTEMPTS, (these, at_us, OUTCOME_CODE[verdict.outcome], error))
-    db.execute(_TRANSITIONS, (these, code, MOVE_CODE[verdict.move], at_us, verdict.cause))
-    kept, added = deaths_after(1, verdict.outcome) > 0, deaths_after(0, verdict.outcome)
-    values = (these, code, int(verdict.spends), int(kept), added, at_us, verdict.cause)
-    results = (verdict.result, verdict.result_error)
-    due_us, clock = (None, 0) if status.is_final else due_of(verdict, now)
-    if status.is_final:
-        db.execute(_FINISH, (*values, *results))
+def _settle(ledger: Ledger, group: list[Numbered], statuses: list[Status | None], now: Now) -> None:
+    """Settle what is still held of a group; each of them has the first one's claim, attempt, move, outcome and clock."""
+    first = group[0][1]
+    status = status_after(first.run_id, first.verdict)
+    held = rows(
+        ledger.db, _HELD, (listed([one.run_id for _, one in group]), first.attempt, first.claim_id, first.fence)
+    )
+    if not held:
+        return
+    if len(held) < len(group):
+        good = {row[3] for row in held}
+        group = [each for each in group if each[1].run_id in good]
+    if all(one.verdict is first.verdict for _, one in group):
+        end(ledger, held, first.verdict, first.attempt, now)
     else:
-        db.execute(_WAIT_AGAIN, (*values, *results, due_us, clock))
-    if attempt > HISTORY_FIRST + HISTORY_LAST:
-        _forget(ledger, these, attempt - HISTORY_LAST)
-    for lane, n in lanes.items():
-        ledger.moved(lane, RUNNING, code, n)
-    return status, due_us, clock
-
-
-def _forget(ledger: Ledger, these: str, attempt: int) -> None:
-    """Drop an attempt, and its transitions, that histories no longer keep."""
-    runs = "run in (select value from json_each(?1))"
-    ledger.db.execute(f"delete from attempts where {runs} and n = ?2", (these, attempt))  # noqa: S608
-    seqs = f"delete from transitions where {runs} and seq in (2 * ?2, 2 * ?2 + 1)"  # noqa: S608
-    ledger.db.execute(seqs, (these, attempt))
+        verdicts = {one.run_id: one.verdict for _, one in group}
+        end_each(ledger, [(row, verdicts[row[3]]) for row in held], first.attempt, now)
+    for place, _ in group:
+        statuses[place] = status
 
 
 def cancel(ledger: Ledger, command: Cancel, now: Now) -> CancelAnswer:
     """End a run that is not final."""
     row = ledger.db.execute(
-        "select rid, lane, status, attempt, claim_id from runs where id = ?", (command.run_id,)
+        "select rid, lane, priority, status, attempt, claim_id from runs where id = ?", (command.run_id,)
     ).fetchone()
     if row is None:
         return CancelAnswer(command.run_id, None, canceled=False)
-    rid, lane, code, attempt, claim_id = row
+    rid, lane, priority, code, attempt, claim_id = row
     was = STATUSES[code]
     if was.is_final:
         return CancelAnswer(command.run_id, was, canceled=False)
     if was is Status.RUNNING:
         verdict = Verdict(Move.CANCEL, OutcomeKind.CANCELED, cause=command.cause)
-        end(ledger, [rid], Counter([lane]), attempt=attempt, verdict=verdict, now=now)
+        end(ledger, [(rid, lane, priority)], verdict, attempt, now)
         return CancelAnswer(command.run_id, was, True, ledger.lane_of[lane], attempt, claim_id)
     canceled = STATUS_CODE[Status.CANCELED]
     ledger.db.execute(
