@@ -50,8 +50,8 @@ class Life:
     closed: bool = False
 
     def end(self, number: signal.Signals) -> None:
-        """Send it a signal."""
-        os.kill(self.process.pid, number)
+        """Send it a signal, unless it has ended."""
+        self.process.send_signal(number)
 
     def said(self) -> str:
         """What it printed to stderr."""
@@ -183,6 +183,8 @@ class Lives:
         assert life is not None
         life.end(signal.SIGKILL)
         status = self.wait()
+        if status == 0 and life.closed:
+            return life  # it was told to stop, and had
         assert status == -signal.SIGKILL, f"life {life.number} had ended with {status}\n{life.said()}"
         if life.boot is not None:
             self.killed.add(life.boot)

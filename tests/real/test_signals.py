@@ -64,6 +64,27 @@ def test_sigterm_at_random_moments_leaves_nothing_running(tmp_path: Path, capsys
     assert counts["attempt crashed"] == 0
 
 
+def test_kill_9_while_it_stops_loses_nothing(tmp_path: Path) -> None:
+    """P1 to P6: told to stop and killed before it has, 8 times; what it had handed back and what it had not both go on."""
+    seed = some_seed()
+    chance = random.Random(seed)
+
+    with Lives(tmp_path, seed) as lives:
+        for _ in range(8):
+            life = lives.begin(signals=True, grace=GRACE_S)
+            lives.until(lambda: len(life.on_stage) >= 10, "10 attempts in flight")  # noqa: B023 -- called at once
+            lives.prepare_next()
+            life.end(signal.SIGTERM)
+            pause(lives, chance.uniform(0.0, 1.5 * GRACE_S))
+            lives.kill()
+        lives.begin(finish=True)
+        status = lives.wait()
+    evidence = gather(tmp_path, lives.killed, ended=True)
+
+    assert status == 0, (seed, lives.said())
+    assert [] == violations(evidence), seed
+
+
 def pause(lives: Lives, wait_s: float) -> None:
     """Let some time pass, or the life end."""
     until_ns = now_ns() + int(wait_s * 1e9)
