@@ -87,6 +87,22 @@ def test_kill_9_at_very_many_random_moments_loses_nothing(tmp_path: Path, capsys
     story_of(10 * KILLS, 10 * IN_RECOVERY, tmp_path, capsys)
 
 
+def test_more_runs_than_one_page_are_rescued(tmp_path: Path) -> None:
+    """P8: killed with 2,500 attempts in flight, and again while it takes them back page by page, it finishes them all."""
+    with Lives(tmp_path, some_seed()) as lives:
+        for crowd, enough in ((2_600, 2_500), (0, 600)):
+            life = lives.begin(crowd=crowd, slots=3_000)
+            lives.prepare_next()
+            lives.until(lambda: len(life.on_stage) >= enough, f"{enough} attempts in flight")  # noqa: B023 -- called at once
+            lives.kill()
+        lives.begin(finish=True, slots=3_000)
+        status = lives.wait()
+    evidence = gather(tmp_path, lives.killed, ended=True)
+
+    assert status == 0, lives.said()
+    assert [] == violations(evidence)
+
+
 def story_of(kills: int, in_recovery: int, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Tell it, and judge it."""
     seed = some_seed()

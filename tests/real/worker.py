@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import trio
-from attrs import asdict, define, field, frozen
+from attrs import asdict, define, evolve, field, frozen
 from ledger import Ledger, LedgerReader, Line
 from mutants import MUTANTS
 
@@ -59,6 +59,10 @@ class Orders:
     seed: int
     finish: bool = False
     """Only repeat what was left unanswered, and run everything to its end."""
+    crowd: int = 0
+    """So many runs are called for at once."""
+    slots: int = 0
+    """Of the main queue, where it is to be another number."""
     signals: bool = False
     grace: float = 0.1
     patience: float = 40.0
@@ -276,10 +280,10 @@ class Caller:
         else:
             await self.books.repeat(ask)
 
-    async def enqueue_many(self) -> None:
+    async def enqueue_many(self, number: int | None = None, ms: int | None = None) -> None:
         """A few at once: all or none."""
-        plans = [self.plan() for _ in range(self.chance.randint(2, 8))]
-        plans = [Plan(each.n, each.ms) for each in plans]
+        plans = [self.plan() for _ in range(number or self.chance.randint(2, 8))]
+        plans = [Plan(each.n, ms or each.ms) for each in plans]
 
         async def call(_: str) -> Line:
             task: Task[Plan, Any] = jobs.tasks["work"]
@@ -337,6 +341,8 @@ async def play(runtime: Runtime, books: Books, orders: Orders) -> None:
         caller = Caller(books, random.Random(seed), f"{orders.life}.{number}")
         for ask in books.unanswered[number::CALLERS][-3:]:
             await books.repeat(ask)
+        if orders.crowd:
+            await caller.enqueue_many(orders.crowd // CALLERS, ms=2_000)
         while True:
             if load < ENOUGH:
                 await caller.step()
@@ -370,6 +376,9 @@ async def live(folder: Path, orders: Orders) -> None:
     store = SqliteStore if orders.mutant is None else MUTANTS[orders.mutant]
     books = Books(orders.life, Ledger(folder / "caller.jsonl"), Ledger(folder / "stage.jsonl"))
     books.stage.say("awake")
+    if orders.slots:
+        identity = jobs.queue_named("proof-jobs")
+        jobs.queues[identity] = evolve(jobs.queues[identity], concurrency=orders.slots, batch_size=500)
     tail = TAIL if not orders.finish else sys.maxsize
     books.recall(LedgerReader(folder / "caller.jsonl").tail(tail))
     async with open_runtime(
