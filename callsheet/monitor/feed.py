@@ -120,9 +120,11 @@ class Feed:
         """Everything as of now, give or take the changes that follow as deltas. Raises StoreError."""
         async with self._reading:
             if self._recent is None or self._recent.rev < self.board.floor:
+                before = self.board.rev
                 counts, rows = await self.runtime.read(read_recent)
                 self._parts(counts)
                 self._recent = self.board.recent(rows)
+                self._tell(before)
             return self.board.snapshot(self._recent, self.now_us)
 
     def delta(self, since: int) -> Frame | None:

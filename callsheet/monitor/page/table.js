@@ -94,7 +94,7 @@ export class Table {
     const stored = this.status ? stats[this.status] : Object.values(stats).reduce((a, b) => a + b, 0);
     const what = this.status ? label(this.status) : "stored";
     const rate = this.model.perSecond;
-    const ended = rate === null ? "" : ` · ${rate < 10 ? rate.toFixed(1) : number(Math.round(rate))} ended/s`;
+    const ended = !rate ? "" : ` · ${rate < 10 ? rate.toFixed(1) : number(Math.round(rate))} ended/s`;
     setText(byId("runs-note"), `${number(this.shown.length)} of ${number(stored)} ${what}${ended}`);
     const empty = byId("empty");
     empty.hidden = this.shown.length > 0;
