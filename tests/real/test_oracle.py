@@ -16,7 +16,8 @@ from callsheet.store.records import Attempt, Clock, History, Lane, Move, Outcome
 
 from .evidence import Evidence
 from .ledger import Line
-from .oracle import ENDED_BY, SPENDS, violations
+from .oracle import violations
+from .oracle_store import ENDED_BY, SPENDS
 
 LANE: Final = Lane("real/proof", "real/proof-jobs", "work", "1")
 DIED, LIVED = "boot-1", "boot-2"

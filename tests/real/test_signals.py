@@ -19,12 +19,13 @@ from .chance import some_seed
 from .evidence import gather
 from .ledger import now_ns
 from .lives import Lives
-from .oracle import counters, of_history, reached, violations
+from .oracle import reached, violations
+from .oracle_store import counters, of_history
 from .webhooks import Webhooks
 
 SIGNALS: Final = 20
 TWICE: Final = 10
-RUNS: Final = 1_000
+RUNS: Final = 1_500
 """Deliveries: more than the demonstration's worker requests before the last signal."""
 GRACE_S: Final = 0.15
 """Less than the longest handlers take, so that some end and some are interrupted."""
@@ -115,7 +116,7 @@ def test_sigterm_ends_the_worker_of_the_demonstration_cleanly(
                 webhooks.signal()
             assert (each, 0) == (each, webhooks.wait()), webhooks.said()
             assert [] == problems(webhooks)
-        webhooks.start_worker()
+        webhooks.start_worker(per_second=1_000)
         status = webhooks.wait()
         histories = dict(webhooks.store().runs)
         findings = webhooks.audit(histories)

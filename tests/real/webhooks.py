@@ -2,7 +2,7 @@
 The two processes of the demonstration, for a test that signals one of them: a receiver that stays, workers that come and go.
 
 Rule: it is the demonstration's own code that runs, in its own processes; who starts and ends them is another, and the
-grace is shorter.
+grace and the pace are.
 """
 
 from __future__ import annotations
@@ -34,8 +34,11 @@ import signal
 signal.signal(signal.SIGTERM, signal.SIG_IGN)  # before the runtime is open, and after it has closed
 from callsheet.demo import worker
 worker.GRACE_S = 0.6  # some deliveries hang for longer: this is the wait for each signal
+worker.PER_SECOND = {per_second}
 worker.main()
 """
+PER_SECOND: Final = 60
+"""Calls of a worker that is to be ended before it has made them all."""
 POLL_S: Final = 0.002
 
 
@@ -84,9 +87,9 @@ class Webhooks:
                 stderr=stderr,
             )
 
-    def start_worker(self) -> None:
+    def start_worker(self, per_second: int = PER_SECOND) -> None:
         """The next life of the worker."""
-        self.worker = self._start("-c", WORKER, stdout=subprocess.DEVNULL, url=self._url)
+        self.worker = self._start("-c", WORKER.format(per_second=per_second), stdout=subprocess.DEVNULL, url=self._url)
 
     def until(self, what: Callable[[], bool], why: str) -> None:
         """Read the books until `what()`, or until the worker has ended. Raises Stalled when neither comes."""
