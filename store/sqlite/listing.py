@@ -19,15 +19,17 @@ from attrs import define
 
 from ..records import FINAL, Lane, RunFilter, Status
 from .codes import RUN_COLUMNS, STATUS_CODE
-from .connection import rows
+from .connection import rows, value
 from .ledger import listed
 
 Row: TypeAlias = tuple[Any, ...]
 Terms: TypeAlias = list[tuple[str, Any]]
 """Conditions, each with the one value that it binds."""
 
-PROBE: Final = 1000
-"""How many of a lane's newest rows are looked at before a list of waiting rows goes through all that wait."""
+PROBE: Final = 4
+"""How many times as long as the list: so many of a lane's newest rows are looked at for rows that wait there."""
+SHORT_WINDOW: Final = 2000
+"""Rows: a window of time with fewer is read whole and sorted."""
 _BY_ID: Final = itemgetter(1)
 _WAITING: Final = "status in (0, 1, 3)"
 
@@ -68,6 +70,8 @@ class _List:
         where, some = self.where, self._lanes_asked_for()
         if where.idempotency_key is not None:
             return self._by_key(some)
+        if self._is_short_window():
+            return [self._stream("by_created", "true", *self._within(some))]
         if where.trace_id is not None:
             return [self._stream("by_trace", "trace_id is not null", *self._within(some))]
         if where.replay_of is not None:
@@ -79,6 +83,16 @@ class _List:
         if some is None:
             return [self._stream("run_by_id", "true")]
         return [self._stream("by_lane", "true", ("lane = ?", lane)) for lane in some]
+
+    def _is_short_window(self) -> bool:
+        window = [(term, each) for term, each in self.terms if term.startswith("created_us")]
+        if not window:
+            return False
+        sql = f"""
+            select count(*) from (
+                select 1 from runs indexed by by_created where {" and ".join(term for term, _ in window)} limit ?)
+            """  # noqa: S608 - fixed terms
+        return bool(value(self.db, sql, [*(each for _, each in window), SHORT_WINDOW]) < SHORT_WINDOW)
 
     def _lanes_asked_for(self) -> list[int] | None:
         where = self.where
@@ -125,11 +139,12 @@ class _List:
         sql = f"""
             select count(*), total(status = ?) from (
                 select status from runs indexed by by_lane where lane = ? {"and id < ?" if below else ""}
-                order by id desc limit {PROBE})
+                order by id desc limit ?)
             """  # noqa: S608 - fixed terms
         assert self.where.status is not None
-        seen, alike = rows(self.db, sql, [STATUS_CODE[self.where.status], lane, *below])[0]
-        return bool(seen < PROBE or alike >= self.limit)
+        probe = PROBE * self.limit
+        seen, alike = rows(self.db, sql, [STATUS_CODE[self.where.status], lane, *below, probe])[0]
+        return bool(seen < probe or alike >= self.limit)
 
     def _stream(self, index: str, partial: str, *terms: tuple[str, Any]) -> Iterator[Row]:
         every = [*terms, *self.terms]

@@ -17,7 +17,7 @@ from attrs import frozen
 from ..arithmetic import lost_as, rescue_verdict
 from ..contract import Renew, Renewed, Rescue, Rescued, RescuedRun
 from ..records import OWNER_KEPT_US, Clock, Lane, Now, OutcomeKind, Owner, Verdict
-from .connection import rows, value
+from .connection import value
 from .ending import end
 from .ledger import Ledger
 
@@ -25,7 +25,13 @@ _RUNNING: Final = """
     select rid, id, lane, priority, attempt, spent, deaths, max_attempts, due_us, clock from runs indexed by running
     where status = 2 and owner = ?1 and (?2 is null or lease_until_us <= ?2) order by id
     """
-_IDLE: Final = "boot not in (select owner from runs indexed by running where status = 2)"
+_NEXT_OWNER: Final = """
+    select owner from runs indexed by running where status = 2 and owner > ? order by owner limit 1
+    """
+_FORGET: Final = """
+    delete from owners where (closed or seen_us <= ?)
+    and not exists (select 1 from runs indexed by running where status = 2 and owner = boot)
+    """
 
 
 @frozen
@@ -56,8 +62,7 @@ def register(ledger: Ledger, owner: Owner, now: Now) -> None:
             json.dumps(owner.tasks), json.dumps(owner.queues), now.steady_us,
         ),
     )  # fmt: skip
-    long_ago = now.steady_us - OWNER_KEPT_US
-    ledger.db.execute(f"delete from owners where (closed or seen_us <= ?) and {_IDLE}", (long_ago,))  # noqa: S608
+    ledger.db.execute(_FORGET, (now.steady_us - OWNER_KEPT_US,))
 
 
 def unregister(ledger: Ledger, boot_id: str) -> None:
@@ -109,8 +114,11 @@ def _lost(ledger: Ledger, command: Rescue, now: Now) -> Iterator[_Lost]:
 
 
 def _owners(ledger: Ledger, command: Rescue) -> list[tuple[str, int]]:
-    found = rows(ledger.db, "select distinct owner from runs indexed by running where status = 2")
-    owners = sorted((ledger.boot_of[boot], boot) for (boot,) in found)
+    owners: list[tuple[str, int]] = []
+    last = 0
+    while (last := value(ledger.db, _NEXT_OWNER, (last,))) is not None:
+        owners.append((ledger.boot_of[last], last))
+    owners.sort()
     if command.scope == "expired":
         return owners
     return [each for each in owners if (each[0] == command.owner) == (command.scope == "own")]

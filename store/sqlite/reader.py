@@ -37,8 +37,9 @@ _COUNTS: Final = """
     """
 _LANES: Final = "select id, jobs, queue, task, schema from lanes where id > ?"
 _OWNERS: Final = """
-    select boot_id, pid, host, started_us, version, tasks, queues from owners join boots on boots.id =
-    owners.boot where not closed or boot in (select owner from runs indexed by running where status = 2)
+    select boot_id, pid, host, started_us, version, tasks, queues
+    from owners join boots on boots.id = owners.boot
+    where not closed or exists (select 1 from runs indexed by running where status = 2 and owner = boot)
     order by started_us, boot_id
     """
 _UPCOMING: Final = """

@@ -86,6 +86,7 @@ create index upcoming on runs(clock, due_us, lane) where status in (0, 1, 3) and
 -- lists
 create index by_lane on runs(lane, id);
 create index ended on runs(lane, status, id) where status >= 4;
+create index by_created on runs(created_us);
 create index by_trace on runs(trace_id, id) where trace_id is not null;
 create index by_origin on runs(replay_of, id) where replay_of is not null;
 
