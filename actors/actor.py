@@ -47,6 +47,9 @@ class Actor(Generic[M]):
     async def on_stop(self) -> None:
         """Called once at the end of every incarnation whose `on_start` returned, also after a crash."""
 
+    def told_to_stop(self) -> None:
+        """Called once when we are asked to stop, from outside our task: for whoever waits for something else than mail."""
+
     def receive(self, message: M) -> Awaitable[None] | None:
         """Handle one message: a plain function or a coroutine function."""
         raise NotImplementedError(f"{type(self).__name__} got {message!r} and has no receive")

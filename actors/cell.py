@@ -101,11 +101,14 @@ class Cell(Generic[M]):
         if self.state in (CellState.STARTING, CellState.RUNNING):
             self.state, self.stopping = CellState.STOPPING, True
             self.mailbox.wake()
+            if self.actor is not None:
+                self.actor.told_to_stop()
 
     def kill(self) -> None:
         """Cancel it where it stands."""
-        self._killed = True
-        self._scope.cancel()
+        if self.state is not CellState.DOWN:
+            self._killed = True
+            self._scope.cancel()
 
     async def wait_gone(self) -> None:
         """Return when the incarnation has ended; at once when there is none."""

@@ -44,7 +44,7 @@ from .supervisor import paths
 from .supervisor.aftermath import Aftermath
 from .supervisor.queue import QueueActor, QueuePlan
 from .supervisor.slots import Slots
-from .supervisor.spec import ChildSpec, Intensity, Restart, Strategy, SupervisorSpec
+from .supervisor.spec import ChildSpec, Intensity, Strategy, SupervisorSpec
 from .supervisor.supervisor import Supervisor
 from .supervisor.system import ActorSystem, SystemGaveUp, open_system
 from .supervisor.task import TaskPlan, TaskSupervisor
@@ -97,6 +97,8 @@ class Runtime:
     """By queue identity."""
     journal: JournalState = field(init=False)
     system: ActorSystem = field(init=False)
+    is_open: bool = field(default=False, init=False)
+    """Whether its actors live: handlers may use it before the block has begun, and until the last of them has ended."""
     monitor_url: str | None = field(default=None, init=False)
     """The page's link, with its secret, while there is a monitor."""
     token: trio.lowlevel.TrioToken = field(factory=trio.lowlevel.current_trio_token, init=False)
@@ -242,25 +244,28 @@ async def _close(writer: Writer, store: Store) -> None:
 
 @asynccontextmanager
 async def _working(runtime: Runtime, options: OpenOptions, grace_s: float) -> AsyncIterator[None]:
-    for each in runtime.jobs:
-        each._open.append(runtime)  # noqa: SLF001 -- the two know each other
     previous = current_runtime.set(runtime)
     prepare = partial(_prepare, runtime)
     try:
         with _signals(options) as received:
             async with open_system(_spec(runtime, options), seams=runtime.seams, grace_s=grace_s, prepare=prepare):
+                for each in runtime.jobs:
+                    each._open.append(runtime)  # noqa: SLF001 -- the two know each other
                 if received is not None:
                     runtime.system.stage.spawn(partial(_obey, runtime, received), "signals")
                 yield
     except SystemGaveUp as error:
         raise RuntimeGaveUp(error.exit) from error.__cause__
     finally:
+        runtime.is_open = False
+        runtime.journal.give_up(ShuttingDown(runtime.jobs[0].identity))
+        runtime.hub.close()
         _forget(runtime, previous)
 
 
 def _prepare(runtime: Runtime, system: ActorSystem) -> None:
     """Before the first actor starts."""
-    runtime.system = system
+    runtime.system, runtime.is_open = system, True
     aftermath = Aftermath(system.stage, runtime.slots)
     runtime.journal.on_committed += [aftermath, runtime.hub]
     runtime.journal.on_stage = lambda: frozenset(
@@ -270,7 +275,8 @@ def _prepare(runtime: Runtime, system: ActorSystem) -> None:
 
 def _forget(runtime: Runtime, previous: Token[Runtime]) -> None:
     for each in runtime.jobs:
-        each._open.remove(runtime)  # noqa: SLF001 -- the two know each other
+        if runtime in each._open:  # noqa: SLF001 -- the two know each other
+            each._open.remove(runtime)  # noqa: SLF001
     with suppress(ValueError):  # closed from another context than it was opened in, as fixtures are: that one is gone
         current_runtime.reset(previous)
 
@@ -320,9 +326,9 @@ def _spec(runtime: Runtime, options: OpenOptions) -> SupervisorSpec:
             ChildSpec(
                 "monitor",
                 lambda: MonitorServer(door, runtime),
-                Restart.TEMPORARY,
                 kind="monitor",
                 stop_budget_s=1.0,
+                parks=True,  # if it cannot stay up it is off; it never takes the rest down
             )
         )
     return SupervisorSpec(tuple(children), Strategy.REST_FOR_ONE)

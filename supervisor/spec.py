@@ -60,7 +60,7 @@ class ChildSpec:
 
     name: unique among its siblings, not empty. make: called for every incarnation. stop_budget_s: seconds from asking to
     stop until it is cancelled; infinity for supervisors, whose children have budgets of their own. intensity: a budget of
-    its own instead of a share of the supervisor's.
+    its own instead of a share of the supervisor's. parks: one that spends it is left down and shown; nobody else minds.
     """
 
     name: str
@@ -70,6 +70,7 @@ class ChildSpec:
     kind: str = "actor"
     capacity: int | None = None
     intensity: Intensity | None = None
+    parks: bool = False
 
     def __attrs_post_init__(self) -> None:
         if not self.name:

@@ -18,7 +18,7 @@ from ..actors.cell import Cell, CellState
 from ..actors.exits import Exit, error_of
 from .decide import GiveUp, Leave, Park, RestartThese, admit, decide, wants_restart
 from .errors import ChildStartFailed, IntensityExceeded
-from .spec import ChildSpec, SupervisorSpec
+from .spec import ChildSpec, Restart, SupervisorSpec
 
 _log = logging.getLogger("callsheet.supervisor")
 
@@ -56,44 +56,63 @@ class Supervisor(Actor[ChildExited]):
         self.children: dict[str, Child] = {}
         """In start order; a child that is gone for good is not among them."""
         self._restarts_s: tuple[float, ...] = ()
+        self._starting = trio.CancelScope()
+        """Around the start of a child."""
 
     # -- Parent
 
     def child_exited(self, cell: Cell[Any], exit_: Exit) -> None:
         """See `Parent.child_exited`."""
-        self.cell.mailbox.put_control(ChildExited(cell, cell.generation, exit_))
+        if self.cell.actor is self:
+            self.cell.mailbox.put_control(ChildExited(cell, cell.generation, exit_))
+        else:
+            cell.end()  # a zombie that outlived us: its name is free
 
     # -- Actor
 
     async def on_start(self) -> None:
         """Start every child; when one cannot, stop those before it in reverse and raise ChildStartFailed."""
-        for spec in self.spec.children:
-            cell: Cell[Any] = Cell(
-                stage=self.stage,
-                path=f"{self.cell.path}/{spec.name}",
-                name=spec.name,
-                factory=spec.make,
-                parent=self,
-                kind=spec.kind,
-                capacity=spec.capacity,
-            )
-            self.stage.add(cell)
-            self.children[spec.name] = Child(spec, cell)
-            exit_ = await cell.start()
-            if exit_ is not None:
-                await self._stop_all()
-                raise ChildStartFailed(cell.path, exit_) from error_of(exit_)
+        try:
+            for spec in self.spec.children:
+                if not self.cell.stopping:
+                    await self._add(spec)
+        except BaseException:  # also when we are cancelled: nobody else knows our children
+            await self._stop_all()
+            raise
+
+    async def _add(self, spec: ChildSpec) -> None:
+        cell: Cell[Any] = Cell(
+            stage=self.stage,
+            path=f"{self.cell.path}/{spec.name}",
+            name=spec.name,
+            factory=spec.make,
+            parent=self,
+            kind=spec.kind,
+            capacity=spec.capacity,
+        )
+        self.stage.add(cell)
+        child = self.children[spec.name] = Child(spec, cell)
+        exit_ = await self._start(child)
+        if exit_ is not None:
+            raise ChildStartFailed(cell.path, exit_) from error_of(exit_)
+
+    def told_to_stop(self) -> None:
+        """A child that is on its way up is not waited for: it is stopped with the others, within its budget."""
+        self._starting.cancel()
 
     async def on_stop(self) -> None:
         """Stop every child, right to left."""
         await self._stop_all()
+        mailbox = self.cell.mailbox
+        mailbox.put_back([each for each in mailbox.take_now() if not isinstance(each, ChildExited)])
 
     async def receive(self, message: ChildExited) -> None:
         """One child ended."""
         child = self.children.get(message.cell.name)
-        if child is None or child.cell.generation != message.generation or child.cell.state is not CellState.DOWN:
-            return  # we stopped it ourselves, or have started it again since
-        await self._handle(child, message.exit)
+        if child is None or child.cell is not message.cell or message.generation != child.cell.generation:
+            return  # of a former self of ours, or we have started it again since
+        if child.cell.state is CellState.DOWN:
+            await self._handle(child, message.exit)
 
     # -- what follows
 
@@ -105,7 +124,7 @@ class Supervisor(Actor[ChildExited]):
             strategy=self.spec.strategy,
             order=tuple(name for name, each in self.children.items() if each.parked is None),
             admitted=admitted,
-            parks=self.spec.parks,
+            parks=self.spec.parks or child.spec.parks,
         )
         match decision:
             case Leave():
@@ -125,7 +144,7 @@ class Supervisor(Actor[ChildExited]):
     def _admit(self, child: Child) -> bool:
         now_s = self.stage.seams.clock.mono_s()
         child.restarts += 1
-        if child.spec.intensity is not None or self.spec.parks:
+        if child.spec.intensity is not None or child.spec.parks or self.spec.parks:
             own = child.spec.intensity or self.spec.intensity
             child.restarts_s, admitted = admit(child.restarts_s, now_s, own)
         else:
@@ -133,26 +152,45 @@ class Supervisor(Actor[ChildExited]):
         return admitted
 
     async def _restart(self, names: tuple[str, ...]) -> None:
-        for name in reversed(names):
-            await self._stop(self.children[name])
-        for name in names:
-            child = self.children[name]
+        children = [self.children[name] for name in names]
+        for child in reversed(children):
+            await self._stop(child)
+        for child in children:
+            if self.cell.stopping:
+                return
             if child.cell.state is not CellState.DOWN:
                 continue  # a zombie: its name is not used again while it lives
-            exit_ = await child.cell.start()
+            if child.spec.restart is Restart.TEMPORARY:  # as in OTP: not even with others
+                self._forget(child)
+                continue
+            exit_ = await self._start(child)
             if exit_ is not None:  # burns one unit of intensity, as in OTP
                 await self._handle(child, exit_)
                 return
+
+    async def _start(self, child: Child) -> Exit | None:
+        with trio.CancelScope() as self._starting:
+            return await child.cell.start()
+        return None
 
     def _forget(self, child: Child) -> None:
         self.children.pop(child.spec.name, None)
         child.cell.end()
 
     async def _stop_all(self) -> None:
-        for child in reversed(list(self.children.values())):
-            await self._stop(child)
-            if child.cell.state is not CellState.ZOMBIE:
-                child.cell.end()
+        left = list(self.children.values())
+        try:
+            while left:
+                await self._stop(left[-1])
+                _end(left.pop())
+        except trio.Cancelled:  # we are killed: so are they, all at once
+            with trio.CancelScope(shield=True):
+                for child in reversed(left):
+                    child.cell.kill()
+                while left:
+                    await _wait_killed(left[-1])
+                    _end(left.pop())
+            raise
 
     async def _stop(self, child: Child) -> None:
         cell = child.cell
@@ -162,8 +200,17 @@ class Supervisor(Actor[ChildExited]):
             return
         _log.warning("%s did not stop within %g s: cancelled", cell.path, child.spec.stop_budget_s)
         cell.kill()
-        with trio.move_on_after(KILL_BUDGET_S):
-            await cell.wait_gone()
-            return
-        cell.state = CellState.ZOMBIE
-        _log.error("%s ignores cancellation: left behind as a zombie", cell.path)
+        await _wait_killed(child)
+
+
+async def _wait_killed(child: Child) -> None:
+    with trio.move_on_after(KILL_BUDGET_S):
+        await child.cell.wait_gone()
+        return
+    child.cell.state = CellState.ZOMBIE
+    _log.error("%s ignores cancellation: left behind as a zombie", child.cell.path)
+
+
+def _end(child: Child) -> None:
+    if child.cell.state is not CellState.ZOMBIE:
+        child.cell.end()

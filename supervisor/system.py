@@ -49,6 +49,7 @@ class ActorSystem:
     root: Cell[Any] = field(init=False)
     _body: trio.CancelScope = field(factory=trio.CancelScope, init=False)
     _stop: trio.Event = field(factory=trio.Event, init=False)
+    _started: trio.Event = field(factory=trio.Event, init=False)
     _ended: Exit | None = field(default=None, init=False)
 
     def request_stop(self, *, grace_s: float | None = None) -> None:
@@ -71,6 +72,7 @@ class ActorSystem:
             self._body.cancel()
             self._stop.set()
 
+    @trio.lowlevel.enable_ki_protection  # a Ctrl-C belongs to the main task
     async def _serve(
         self,
         spec: SupervisorSpec,
@@ -90,16 +92,21 @@ class ActorSystem:
                 )
                 self.stage.add(self.root)
                 prepare(self)
-                await self.root.start()
                 task_status.started()
+                nursery.start_soon(self._obey_stop)
+                await self.root.start()
+                self._started.set()
                 await self._stop.wait()
-                self.root.request_stop()
                 await self.root.wait_gone()
                 self.root.end()
                 # Whoever still lives ignored its stop budget and its cancellation. We can only wait for it; the
                 # host's own cancellation shall reach it too, now that there is no order left to keep.
                 shield.shield = False
                 nursery.cancel_scope.cancel()
+
+    async def _obey_stop(self) -> None:
+        await self._stop.wait()
+        self.root.request_stop()
 
 
 @asynccontextmanager
@@ -121,23 +128,26 @@ async def open_system(
     when the root gave up (the body is cancelled then).
     """
     system = ActorSystem(seams or Seams.real(), grace_s)
-    body_error: BaseException | None = None
+    raised: BaseException | None = None
     try:
         async with trio.open_nursery() as outer:
             await outer.start(system._serve, spec, prepare)  # noqa: SLF001 -- one thing in two halves
-            if isinstance(system._ended, StartFailed):  # noqa: SLF001
-                _raise_start_failure(system._ended)  # noqa: SLF001
             try:
+                await system._started.wait()  # noqa: SLF001
+                if isinstance(system._ended, StartFailed):  # noqa: SLF001
+                    _raise_start_failure(system._ended)  # noqa: SLF001
                 with system._body:  # noqa: SLF001
                     yield system
-            except BaseException as error:
-                body_error = error
-                raise
+            except BaseException as error:  # noqa: BLE001 -- raised below: the nursery would wrap it, and copy groups
+                raised = error
             finally:
                 system.request_stop()
-    except BaseExceptionGroup as group:
-        _raise_single(group, body_error)
-        raise
+    except BaseException as error:  # noqa: BLE001 -- all but a cancellation is raised, and that follows below
+        own = error if isinstance(raised, trio.Cancelled | None) else _without_cancelled(error)
+        if own is not None:
+            raise _single(own) from raised
+    if raised is not None:
+        _raise_as_it_was(raised)
     ended = system._ended  # noqa: SLF001
     if ended is not None and not isinstance(ended, Shutdown):
         raise SystemGaveUp(ended) from error_of(ended)
@@ -151,15 +161,22 @@ def _raise_start_failure(exit_: StartFailed) -> None:
     raise error
 
 
-def _raise_single(group: BaseExceptionGroup[BaseException], body_error: BaseException | None) -> None:
-    """Raise the one exception that `group` holds, as it was raised, unless there are several."""
-    inner: BaseException = group
-    while isinstance(inner, BaseExceptionGroup) and len(inner.exceptions) == 1 and inner is not body_error:
-        inner = inner.exceptions[0]
-    if inner is body_error or not isinstance(inner, BaseExceptionGroup):
-        context = inner.__context__
-        try:
-            raise inner
-        finally:
-            inner.__context__ = context
-            del inner, body_error
+def _raise_as_it_was(error: BaseException) -> None:
+    context = error.__context__
+    try:
+        raise error
+    finally:
+        error.__context__ = context
+
+
+def _without_cancelled(error: BaseException) -> BaseException | None:
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(trio.Cancelled)[1]
+    return None if isinstance(error, trio.Cancelled) else error
+
+
+def _single(error: BaseException) -> BaseException:
+    """The one exception in groups of one."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
