@@ -80,7 +80,7 @@ class Play:
             with trio.move_on_after(LIMIT_S) as limit, self.show.live():
                 found, times = await self._acts(nursery)
             if limit.cancelled_caught:
-                raise DemoFailed(f"it was not done after {LIMIT_S:.0f} seconds: {self._books}")
+                raise DemoFailed(f"it was not done after {LIMIT_S:.0f} seconds: {self._books}{self._unfinished()}")
             self.show.table(found, times, self._page)
             self.found = found
             if self._page is not None:
@@ -182,6 +182,17 @@ class Play:
         finally:
             reader.close()
         return histories
+
+    def _unfinished(self) -> str:
+        """What the store says of the runs that should have ended by now."""
+        if not (self.folder / STORE).exists():
+            return ""
+        reader = SqliteReader(str(self.folder / STORE), busy_s=5.0)
+        try:
+            left = [f"{count.n:,} {count.status}" for count in reader.counts() if not count.status.is_final]
+        finally:
+            reader.close()
+        return f"; the store has {', '.join(left) or 'nothing unfinished'}"
 
     def _obituary(self) -> str:
         books = self._books
