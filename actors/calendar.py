@@ -23,7 +23,7 @@ _log = logging.getLogger("callsheet.calendar")
 WINDOW_US: Final = 60_000_000
 """How far ahead timers are held."""
 PAGE: Final = 5_000
-"""Entries read from the store at a time; more than there are queues, or a page could not get past one instant."""
+"""Rows of the store that are read at a time, about."""
 LOOK_S: Final = 1.0
 """How often queues look without being woken, and the wall clock is compared: bounds what a lost wake-up costs."""
 DRIFT_US: Final = 10_000
@@ -118,12 +118,9 @@ class Calendar(Actor[CalendarMessage]):
             except Exception:  # noqa: BLE001 -- logged; the loop goes on
                 _log.exception("could not read what becomes due; looking again in %g s", LOOK_S)
                 return
-            # the page may end between two queues with the same due time: begin the next one with it
-            full = len(page) >= PAGE
-            horizon.until_us = page[-1].due_us if full else until_us
+            # a page holds everything that falls due with its last entry, and may be shorter than asked: empty is the end
+            horizon.until_us = page[-1].due_us if page else until_us
             self._hold(page)
-            if full:
-                horizon.until_us -= 1
 
     def _re_anchor(self) -> None:
         """When somebody has set the wall clock, every timer made by it is wrong: forget them and read again."""
