@@ -59,7 +59,6 @@ def value(db: apsw.Connection, sql: str, values: Sequence[Any] = ()) -> Any:
 
 def writer(path: str, busy_s: float) -> apsw.Connection:
     """A connection that writes durably. Raises SettingRefused."""
-    _check_version(path)
     db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=200)
     try:
         _settle_in(db, path, busy_s)
@@ -103,7 +102,8 @@ def _set(db: apsw.Connection, path: str, what: str, how: str, answer: object) ->
         raise SettingRefused(path, what, str(answer), str(got))
 
 
-def _check_version(path: str) -> None:
+def check_version(path: str) -> None:
+    """Raise SettingRefused when this SQLite may damage a database that several connections write."""
     version = apsw.sqlite_lib_version()
     if tuple(map(int, version.split("."))) < SAFE_SQLITE:
         raise SettingRefused(path, "SQLite", ".".join(map(str, SAFE_SQLITE)) + " or newer", version)

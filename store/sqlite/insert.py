@@ -12,25 +12,26 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
 from operator import attrgetter, itemgetter
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from attrs import evolve
 
 from ..contract import Conflict, Insert, Inserted
 from ..lifecycle import birth
-from ..records import NewRun, Run
+from ..records import Lane, NewRun, Run, Status
 from .codes import RUN_COLUMNS, STATUS_CODE, run_of
 from .connection import rows, value
 from .ledger import Ledger
 from .schema import PAYLOAD_INLINE
 
+Row: TypeAlias = tuple[Any, ...]
+
 _NO_END: Final = (1 << 63) - 1
-_BORN: Final = {status: code for status, code in STATUS_CODE.items() if code in (0, 1)}
 _COLUMNS: Final = (
     "lane, status, payload, scope, id, due_us, clock, priority, max_attempts, timeout_us, created_us, "
     "updated_us, idempotency_key, payload_hash, trace_id, replay_of, reason, schedule_key, nominal_us"
 )
-_PAYLOAD: Final = 2
+_PAYLOAD: Final = itemgetter(2)
 _WAITS: Final = itemgetter(0, 1, 7, 6)
 """Of a row of `_COLUMNS`: lane, status, priority, clock."""
 _AS_GIVEN: Final = attrgetter(
@@ -65,31 +66,43 @@ def insert(ledger: Ledger, commands: Sequence[Insert]) -> list[Inserted | Confli
 
 def _insert(ledger: Ledger, command: Insert) -> Inserted | Conflict:
     first = 1 + (value(ledger.db, "select max(rid) from runs") or 0)
-    new = [_row(ledger, each) for each in command.runs]
+    runs, new = command.runs, _rows(ledger, command.runs)
     existing: tuple[Run | None, ...] = (None,) * len(new)
-    stored: Sequence[tuple[NewRun, tuple[Any, ...]]] = list(zip(command.runs, new, strict=True))
     if _store(ledger, new) < len(new):
-        existing = _existing(ledger, command.runs, first)
+        existing = _existing(ledger, runs, first)
         conflict = _conflict(command, existing)
         if conflict is not None:
             ledger.db.execute("delete from runs where rid >= ?", (first,))
             return conflict
-        stored = [each for each, run in zip(stored, existing, strict=True) if run is None]
-    _follow(ledger, stored, first)
+        there = [run is not None for run in existing]
+        runs = tuple([each for each, was_there in zip(runs, there, strict=True) if not was_there])
+        new = [each for each, was_there in zip(new, there, strict=True) if not was_there]
+    _follow(ledger, runs, new, first)
     return Inserted(existing)
 
 
-def _row(ledger: Ledger, new: NewRun) -> tuple[Any, ...]:
-    status = _BORN.get(new.status)
-    if status is None:
-        birth(new.status)  # raises
-    lane = ledger.lanes.get(new.lane) or ledger.lane(new.lane)
-    payload = new.payload if len(new.payload) <= PAYLOAD_INLINE else None
-    scope = None if new.idempotency_key is None else ledger.scope(new.lane.jobs)
-    return (lane, status, payload, scope, *_AS_GIVEN(new))
+def _rows(ledger: Ledger, runs: Sequence[NewRun]) -> list[Row]:
+    """Values for `_COLUMNS`."""
+    made: list[Row] = []
+    last: Lane | None = None
+    lane = 0
+    for new in runs:
+        if new.lane is not last:  # most runs of a command are of one lane
+            last = new.lane
+            lane = ledger.lane(last)
+        status = 0 if new.status is Status.QUEUED else _born(new.status)
+        payload = new.payload if len(new.payload) <= PAYLOAD_INLINE else None
+        scope = None if new.idempotency_key is None else ledger.scope(new.lane.jobs)
+        made.append((lane, status, payload, scope, *_AS_GIVEN(new)))
+    return made
 
 
-def _store(ledger: Ledger, new: Sequence[tuple[Any, ...]]) -> int:
+def _born(status: Status) -> int:
+    birth(status)  # raises where no run begins like that
+    return STATUS_CODE[status]
+
+
+def _store(ledger: Ledger, new: Sequence[Row]) -> int:
     """How many of them were stored."""
     before = ledger.db.total_changes()
     at = 0
@@ -100,7 +113,7 @@ def _store(ledger: Ledger, new: Sequence[tuple[Any, ...]]) -> int:
     return ledger.db.total_changes() - before
 
 
-def _follow(ledger: Ledger, stored: Sequence[tuple[NewRun, tuple[Any, ...]]], first: int) -> None:
+def _follow(ledger: Ledger, runs: Sequence[NewRun], new: Sequence[Row], first: int) -> None:
     """What goes with new rows: their first transition, their long payloads, the counters."""
     ledger.db.execute(
         "insert into transitions(run, seq, was, now, move, at_us, attempt) "
@@ -108,9 +121,10 @@ def _follow(ledger: Ledger, stored: Sequence[tuple[NewRun, tuple[Any, ...]]], fi
         "select rid, 1, null, status, status, created_us, 0 from runs where rid >= ?",
         (first,),
     )
-    long = [(new.id, new.payload) for new, row in stored if row[_PAYLOAD] is None]
-    ledger.db.executemany("insert into payloads(run, body) select rid, ?2 from runs where id = ?1", long)
-    for (lane, status, priority, clock), n in Counter([_WAITS(row) for _, row in stored]).items():
+    if None in map(_PAYLOAD, new):
+        long = [(each.id, each.payload) for each in runs if len(each.payload) > PAYLOAD_INLINE]
+        ledger.db.executemany("insert into payloads(run, body) select rid, ?2 from runs where id = ?1", long)
+    for (lane, status, priority, clock), n in Counter(map(_WAITS, new)).items():
         ledger.moved(lane, None, status, n)
         ledger.waits(lane, priority, clock)
 

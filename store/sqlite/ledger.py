@@ -37,6 +37,7 @@ class Ledger:
     boot_of: dict[int, str] = field(factory=dict)
     ranges: dict[int, set[tuple[int, int]]] = field(factory=dict)
     """The (priority, clock) pairs with which rows of a lane may wait, for the lanes that were looked at; never too few."""
+    _scopes: dict[str, int] = field(factory=dict)
     _counts: dict[tuple[int, int], int] = field(factory=dict)
     _moved: Counter[tuple[int, int]] = field(factory=Counter)
     _version: int = -1
@@ -72,7 +73,10 @@ class Ledger:
 
     def scope(self, jobs: str) -> int:
         """The number that stands for a Jobs instance in the index of keys: that of its first lane."""
-        return min(number for lane, number in self.lanes.items() if lane.jobs == jobs)
+        scope = self._scopes.get(jobs)
+        if scope is None:
+            scope = self._scopes[jobs] = min(number for lane, number in self.lanes.items() if lane.jobs == jobs)
+        return scope
 
     def boot(self, boot_id: str) -> int:
         """The number of a boot id; it gets one when it is new."""
@@ -117,6 +121,7 @@ class Ledger:
         self.boots = {boot_id: number for number, boot_id in self.boot_of.items()}
         counters = rows(self.db, "select lane, status, n from counters")
         self._counts = {(lane, status): n for lane, status, n in counters}
+        self._scopes = {}
         self.ranges = {}
 
 

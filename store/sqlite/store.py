@@ -35,7 +35,7 @@ from ..errors import OutcomeUnknown, StoreClosed, StoreHeld
 from ..records import Now, Owner
 from . import place
 from .claim import claim
-from .connection import translate, translated, writer
+from .connection import check_version, translate, translated, writer
 from .insert import insert
 from .ledger import Ledger
 from .lock import OwnerLock
@@ -115,6 +115,7 @@ class SqliteStore:
         if self._is_open:
             raise StoreHeld(self._path, owner.pid, None)
         self._path = place.resolve(self._name)
+        check_version(self._path)
         there = place.check(self._path, make=self._create)
         with contextlib.ExitStack() as undo:
             lock = None
@@ -126,9 +127,9 @@ class SqliteStore:
             if not self._exclusive:
                 undo.close()
                 lock = None
-            self._pid = os.getpid()
             self._ledger = self._connect()
             self._lock = lock
+            self._pid = os.getpid()
             undo.pop_all()
 
     def close(self) -> None:

@@ -18,6 +18,7 @@ from callsheet.store.errors import (
     ForeignDatabase,
     NewerSchema,
     SettingRefused,
+    StoreClosed,
     StoreError,
     StoreHeld,
 )
@@ -386,6 +387,26 @@ def test_a_sqlite_that_may_damage_its_log(tmp_path: Path, monkeypatch: pytest.Mo
 
     with pytest.raises(SettingRefused, match=r"SQLite should be 3\.51\.3 or newer, the database answers 3\.51\.2"):
         SqliteStore(tmp_path / "jobs.db").open(OWNER)
+
+    assert contents(tmp_path) == {}
+
+
+def test_a_store_that_was_refused_can_be_opened_when_the_reason_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refusal leaves no half open store behind."""
+    store = SqliteStore(made(tmp_path / "jobs.db"))
+    with monkeypatch.context() as patch:
+        patch.setattr(connection, "_SETTINGS", (("synchronous", "normal", 2),))
+        with pytest.raises(SettingRefused):
+            store.open(OWNER)
+    with pytest.raises(StoreClosed):
+        store.write([], NOW)
+
+    store.open(OWNER)
+
+    assert store.write([], NOW) == []
+    store.close()
 
 
 @pytest.mark.parametrize(
