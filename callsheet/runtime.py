@@ -11,8 +11,8 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from contextvars import Token
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar, Unpack
@@ -61,6 +61,8 @@ _log = logging.getLogger("callsheet")
 GRACE_S: Final = 8.0
 """Default for how long work in hand may go on once a runtime stops."""
 MAX_GRACE_S: Final = 86_400.0
+LATE_SIGNALS_S: Final = 0.001
+"""How long signals that came when all was over are collected."""
 CORE_INTENSITY: Final = Intensity(10, 60.0)
 """For scheduler, journal and calendar: without them nothing runs, so they get more chances than others."""
 UNBOUNDED: Final = float("inf")
@@ -198,15 +200,16 @@ async def open_runtime(
     writer: Writer = InlineWriter() if inline else ThreadWriter("callsheet-journal")
     owner = _owner(jobs, seams)
     try:
-        await writer.call(lambda: place.open(owner))
-        try:
-            runtime = Runtime(jobs, place, seams, owner, Readers(place, inline=inline), options.get("app"))
-            runtime.journal = JournalState(place, writer, owner)
-            async with _working(runtime, options, grace_s):
-                yield runtime
-        finally:
-            runtime.readers.close()
-            await _close(writer, place)
+        async with _signals(options) as signals:
+            await writer.call(lambda: place.open(owner))
+            try:
+                runtime = Runtime(jobs, place, seams, owner, Readers(place, inline=inline), options.get("app"))
+                runtime.journal = JournalState(place, writer, owner)
+                async with _working(runtime, options, grace_s, signals):
+                    yield runtime
+            finally:
+                runtime.readers.close()
+                await _close(writer, place)
     finally:
         writer.close()
 
@@ -243,17 +246,18 @@ async def _close(writer: Writer, store: Store) -> None:
 
 
 @asynccontextmanager
-async def _working(runtime: Runtime, options: OpenOptions, grace_s: float) -> AsyncIterator[None]:
+async def _working(
+    runtime: Runtime, options: OpenOptions, grace_s: float, signals: _Signals | None
+) -> AsyncIterator[None]:
     previous = current_runtime.set(runtime)
     prepare = partial(_prepare, runtime)
     try:
-        with _signals(options) as received:
-            async with open_system(_spec(runtime, options), seams=runtime.seams, grace_s=grace_s, prepare=prepare):
-                for each in runtime.jobs:
-                    each._open.append(runtime)  # noqa: SLF001 -- the two know each other
-                if received is not None:
-                    runtime.system.stage.spawn(partial(_obey, runtime, received), "signals")
-                yield
+        async with open_system(_spec(runtime, options), seams=runtime.seams, grace_s=grace_s, prepare=prepare):
+            for each in runtime.jobs:
+                each._open.append(runtime)  # noqa: SLF001 -- the two know each other
+            if signals is not None:
+                runtime.system.stage.spawn(partial(_obey, runtime, signals), "signals")
+            yield
     except SystemGaveUp as error:
         raise RuntimeGaveUp(error.exit) from error.__cause__
     finally:
@@ -281,25 +285,45 @@ def _forget(runtime: Runtime, previous: Token[Runtime]) -> None:
         current_runtime.reset(previous)
 
 
-@contextmanager
-def _signals(options: OpenOptions) -> Iterator[AsyncIterator[int] | None]:
-    """The signals that end the runtime, one by one; None when they are left to the host."""
+@define(eq=False)
+class _Signals:
+    """Those that end the runtime, one by one."""
+
+    received: AsyncIterator[int]
+    obeyed: bool = False
+    """Whether one of them ended the block."""
+
+
+@asynccontextmanager
+async def _signals(options: OpenOptions) -> AsyncIterator[_Signals | None]:
+    """
+    From before the store is opened until it is closed; None when signals are left to the host.
+
+    Once one has been obeyed, a further one does not kill a process that is closing its store: trio would raise again what
+    nobody took. One that comes while a block closes of itself is for the host, and is raised again then.
+    """
     if not options.get("signals"):
         yield None
         return
     if threading.current_thread() is not threading.main_thread():
         raise InvalidOption("signals", "only the main thread receives signals: open it there, or without signals=True")
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
-        yield received
+        signals = _Signals(received)
+        try:
+            yield signals
+        finally:
+            if signals.obeyed:
+                with trio.move_on_after(LATE_SIGNALS_S, shield=True):
+                    async for _ in received:
+                        pass
 
 
-async def _obey(runtime: Runtime, received: AsyncIterator[int]) -> None:
+async def _obey(runtime: Runtime, signals: _Signals) -> None:
     """The first signal ends the block, every further one the grace too."""
-    grace: float | None = None
-    async for number in received:
-        _log.info("%s: stopping%s", signal.Signals(number).name, "" if grace is None else " at once")
-        runtime.stop(grace=grace)
-        grace = 0
+    async for number in signals.received:
+        _log.info("%s: stopping%s", signal.Signals(number).name, " at once" if signals.obeyed else "")
+        runtime.stop(grace=0 if signals.obeyed else None)
+        signals.obeyed = True
 
 
 def _spec(runtime: Runtime, options: OpenOptions) -> SupervisorSpec:

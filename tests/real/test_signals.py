@@ -4,8 +4,10 @@ P9 with real processes: SIGTERM, once or twice, at random moments of a worker wi
 
 from __future__ import annotations
 
+import os
 import random
 import signal
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -18,11 +20,12 @@ from callsheet.store.records import Status
 from .chance import some_seed
 from .evidence import gather
 from .ledger import now_ns
-from .lives import Lives
+from .lives import ROOT, Lives
 from .oracle import reached, violations
 from .oracle_store import counters, of_history
 from .webhooks import Webhooks
 
+SLOW_CLOSE: Final = Path(__file__).with_name("slow_close.py")
 SIGNALS: Final = 20
 TWICE: Final = 10
 RUNS: Final = 1_500
@@ -90,6 +93,35 @@ def pause(lives: Lives, wait_s: float) -> None:
     """Let some time pass, or the life end."""
     until_ns = now_ns() + int(wait_s * 1e9)
     lives.until(lambda: now_ns() >= until_ns or lives.is_over, "some time")
+
+
+@pytest.mark.parametrize(
+    ("how_long", "signals_at", "status", "said"),
+    [
+        ("forever", ["open"], 0, ["closing", "closed", "after"]),
+        ("forever", ["open", "closing"], 0, ["closed", "after"]),
+        ("once", ["closing"], -signal.SIGTERM, ["closed"]),
+    ],
+)
+def test_a_signal_while_the_store_closes_lets_it_close(
+    how_long: str, signals_at: list[str], status: int, said: list[str], tmp_path: Path
+) -> None:
+    """P9: an impatient second signal kills nobody; a first one that finds the block closing of itself ends the process then."""
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", SLOW_CLOSE, tmp_path / "jobs.db", how_long],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    ) as process:
+        assert process.stdout is not None
+        for each in signals_at:
+            while process.stdout.readline().strip() != each:
+                assert process.poll() is None
+            process.send_signal(signal.SIGTERM)
+        rest = process.stdout.read().split()
+
+    assert (status, said) == (process.returncode, rest)
+    assert ["jobs.db"] == [path.name for path in tmp_path.iterdir()]
 
 
 def test_sigterm_ends_the_worker_of_the_demonstration_cleanly(
