@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from attrs import define, evolve, field
+from attrs import define, evolve, field, fields
 
 from callsheet.store.contract import (
     Answer,
@@ -56,6 +56,7 @@ from callsheet.store.records import (
     Now,
     OutcomeKind,
     Owner,
+    Run,
     RunFilter,
     Status,
     Verdict,
@@ -106,6 +107,12 @@ class Desk:
         (answer,) = self.do(Insert(runs, strict))
         assert isinstance(answer, Inserted | Conflict)
         return answer
+
+    def existing(self, *runs: NewRun) -> tuple[Run | None, ...]:
+        """What an insert says was there already."""
+        answer = self.insert(*runs)
+        assert isinstance(answer, Inserted)
+        return answer.existing
 
     def add(self, n: int, lane: Lane = MAIL, **fields: Any) -> str:
         answer = self.insert(self.new(n, lane, **fields))
@@ -283,9 +290,8 @@ class StoreContract:
         assert answer == Inserted((None,))
         history = desk.history(run_id(1))
         run = history.run
-        for name in NewRun.__slots__:
-            if name != "__weakref__":
-                assert getattr(run, name) == getattr(new, name), name
+        for each in fields(NewRun):
+            assert getattr(run, each.name) == getattr(new, each.name), each.name
         assert (run.attempt, run.spent, run.deaths, run.fence) == (0, 0, 0, 0)
         assert (run.updated_us, run.ended_us, run.cause, run.result, run.progress) == (
             START,
@@ -320,10 +326,12 @@ class StoreContract:
         """A key that is there already returns its run, whatever task it was for, and also after it ended."""
         first = desk.start(1, idempotency_key="k", payload_hash=b"one")
 
-        (running,) = desk.insert(desk.new(2, HOOK, idempotency_key="k", payload_hash=b"two")).existing  # type: ignore[union-attr]
+        (running,) = desk.existing(desk.new(2, HOOK, idempotency_key="k", payload_hash=b"two"))
         desk.settle(first)
-        (ended,) = desk.insert(desk.new(3, idempotency_key="k", payload_hash=b"one")).existing  # type: ignore[union-attr]
+        (ended,) = desk.existing(desk.new(3, idempotency_key="k", payload_hash=b"one"))
 
+        assert running is not None
+        assert ended is not None
         assert (running.id, running.status, running.payload_hash) == (run_id(1), Status.RUNNING, b"one")
         assert (ended.id, ended.status, ended.payload) == (run_id(1), Status.SUCCEEDED, None)
         assert desk.ids() == [1]
@@ -538,7 +546,8 @@ class StoreContract:
         assert settled == Settled((Status.QUEUED,))
         assert [each.attempt for each in claimed.runs] == [2]  # type: ignore[union-attr]
         assert again == Settled((Status.SUCCEEDED,))
-        assert existing.existing[0].status is Status.SUCCEEDED  # type: ignore[union-attr]
+        assert isinstance(existing, Inserted)
+        assert [run and run.status for run in existing.existing] == [Status.SUCCEEDED]
 
     def test_p4_fences_count_up_and_claims_differ(self, desk: Desk) -> None:
         """Each start of a run has a greater fence than the one before."""

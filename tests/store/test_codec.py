@@ -366,7 +366,7 @@ def test_causes_and_members_are_told() -> None:
         except KeyError as inner:
             raise ValueError("outer") from inner
 
-    group = ExceptionGroup("both", [raised(cause), ExceptionGroup("nested", [OSError("leaf")])])
+    group = BaseExceptionGroup("both", [raised(cause), ExceptionGroup("nested", [OSError("leaf")])])
 
     told = describe(group).traceback
 

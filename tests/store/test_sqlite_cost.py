@@ -50,7 +50,7 @@ def end(store: SqliteStore, verdict: Verdict, limit: int, lane: Lane) -> None:
 
 def fill(store: SqliteStore, many: int) -> None:
     """Rows of the future, of another schema, ended, dead-lettered: none may be claimed; then a few that may."""
-    later = {"status": Status.SCHEDULED, "due_us": 2_000_000}
+    later: dict[str, Any] = {"status": Status.SCHEDULED, "due_us": 2_000_000}
     store.write([Insert(tuple(new(n) for n in range(many + 30)))], NOW)
     end(store, SUCCEED, many + 10, MAIL)
     end(store, evolve(SUCCEED, move=Move.EXHAUST, outcome=OutcomeKind.FAILED), 20, MAIL)

@@ -160,7 +160,8 @@ def test_the_lock_is_not_taken_on_a_file_that_was_just_removed(tmp_path: Path, m
     """Its holder released it between our opening and our locking: we look again, and lock what is there."""
     database = str(tmp_path / "jobs.db")
     first = OwnerLock.take(database, YOU)
-    real_open, opened = os.open, []
+    real_open = os.open
+    opened: list[str] = []
 
     def open_then_release(path: str, flags: int, mode: int = 0o777) -> int:
         fd = real_open(path, flags, mode)
