@@ -24,7 +24,7 @@ class Hub:
 
     @contextmanager
     def watch(self, run_id: str) -> Iterator[trio.Event]:
-        """An event that is set when the run ends from now on."""
+        """An event that is set when the run may have ended since, or the runtime has: look again."""
         ended = trio.Event()
         self._watched.setdefault(run_id, []).append(ended)
         try:
@@ -49,7 +49,7 @@ class Hub:
                 moved = True
                 if self._watched:
                     for settlement, status in zip(command.settlements, answer.statuses, strict=True):
-                        if status is not None and status.is_final:
+                        if status is None or status.is_final:  # None: somebody else ended it, before us
                             self._ended(settlement.run_id)
             elif isinstance(command, Cancel) and isinstance(answer, CancelAnswer):
                 moved = True
@@ -63,6 +63,12 @@ class Hub:
         if moved:
             happened, self._activity = self._activity, trio.Event()
             happened.set()
+
+    def close(self) -> None:
+        """Nothing will happen any more: let everybody look once more."""
+        for run_id in list(self._watched):
+            self._ended(run_id)
+        self._activity.set()
 
     def _ended(self, run_id: str) -> None:
         for event in self._watched.get(run_id, ()):

@@ -177,7 +177,7 @@ class Jobs:
         Raises NotOpen or AmbiguousRuntime.
         """
         current = current_runtime.get(None)
-        if current is not None and current in self._open:
+        if current is not None and current.is_open and self in current.jobs:
             return current
         try:
             token = trio.lowlevel.current_trio_token()

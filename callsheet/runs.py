@@ -6,6 +6,7 @@ Rule: reads go past the journal and see what is committed; every change is one g
 
 from __future__ import annotations
 
+import math
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -118,20 +119,22 @@ class Runs:
         """
         The run once it has ended, at once if it has already.
 
-        timeout: seconds, None waits for ever. Raises WaitTimeout (the run goes on) or RunNotFound.
+        timeout: seconds, None waits for ever. Raises WaitTimeout (the run goes on), RunNotFound, or NotOpen when the
+        runtime closes meanwhile.
         """
         timeout_s = None if timeout is None else seconds(timeout, "timeout")
         runtime = self._jobs.runtime()
-        with runtime.hub.watch(run_id) as ended:
-            run = (await self._find(run_id)).run
-            if run.status.is_final:
-                return run
-            with trio.move_on_after(timeout_s if timeout_s is not None else float("inf")):
-                await ended.wait()
-        run = (await self._find(run_id)).run
-        if not run.status.is_final:
-            raise WaitTimeout(run_id, run.status, timeout_s or 0.0)
-        return run
+        clock = runtime.seams.clock
+        until_s = math.inf if timeout_s is None else clock.mono_s() + timeout_s
+        while True:
+            with runtime.hub.watch(run_id) as ended:
+                run = (await self._find(run_id)).run
+                if run.status.is_final:
+                    return run
+                if clock.mono_s() >= until_s:
+                    raise WaitTimeout(run_id, run.status, timeout_s or 0.0)
+                with trio.move_on_at(until_s):
+                    await ended.wait()
 
     async def cancel(self, run_id: str, reason: str | None = None) -> CancelResult:
         """
