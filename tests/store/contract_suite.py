@@ -573,6 +573,17 @@ class StoreContract:
         assert [int(each.run_id) for each in desk.claim(suspects=1)] == [1]
         assert [(int(each.run_id), each.deaths) for each in desk.claim()] == [(2, 3)]
 
+    def test_suspects_of_several_priorities_share_the_limit(self, desk: Desk) -> None:
+        """One is one, also when the first one is of a better priority."""
+        for n in (1, 2, 3):
+            desk.add(n, priority=n)
+        for _ in range(3):
+            for each in desk.claim():
+                desk.settle(each, CRASH)
+        desk.add(4, priority=9)
+
+        assert [int(each.run_id) for each in desk.claim(suspects=2)] == [1, 2, 4]
+
     def test_suspects_of_several_lanes_share_the_limit(self, desk: Desk) -> None:
         """One is one, whatever lane it is of; they stand in order among the others."""
         for n, lane in enumerate((MAIL, HOOK, SLOW), 1):
@@ -679,6 +690,38 @@ class StoreContract:
         expected = [None if i % 5 == 0 else statuses[i % 4] for i in range(40)]
         assert answer == Settled(tuple(expected))
 
+    def test_settlements_of_a_kind_keep_their_own_particulars(self, desk: Desk) -> None:
+        """Many failures at once: each its own error, cause, due time and clock. Many results at once: each its own."""
+        desk.insert(*(desk.new(n) for n in range(1, 11)))
+        claimed = [*desk.claim(5), *desk.claim(5)]
+        verdicts = [
+            fail(START + 1),
+            evolve(fail(START + 2), error=Error("KeyError", "'é\x00\"'", "tb"), cause="a \x00 'cause'"),
+            evolve(fail(START + 3, Clock.WALL), error=None, cause=None),
+            fail(),
+            SUCCEED,
+            fail(START + 6),
+            evolve(fail(START + 7), outcome=OutcomeKind.TIMED_OUT),
+            evolve(SUCCEED, result=b"\xff\x00"),
+            evolve(SUCCEED, result=b""),
+            evolve(SUCCEED, result_error="too 'large'"),
+        ]
+        desk.later(1)
+
+        (answer,) = desk.do(Settle(tuple(end_of(*each) for each in zip(claimed, verdicts, strict=True))))
+
+        retrying, succeeded = Status.RETRYING, Status.SUCCEEDED
+        assert answer == Settled((retrying,) * 4 + (succeeded,) + (retrying,) * 2 + (succeeded,) * 3)
+        for each, verdict in zip(claimed, verdicts, strict=True):
+            history = desk.history(each.run_id)
+            run, (attempt,), last = history.run, history.attempts, history.transitions[-1]
+            assert (attempt.outcome, attempt.error) == (verdict.outcome, verdict.error)
+            assert run.cause == last.cause == verdict.cause
+            assert (run.result, run.result_error) == (verdict.result, verdict.result_error)
+            if run.status is retrying:
+                due = (verdict.due_us, verdict.clock) if verdict.due_us else (desk.now.steady_us, Clock.AT_ONCE)
+                assert (run.due_us, run.clock, run.spent) == (*due, 1)
+
     def test_p3_the_second_of_two_settlements_in_one_command_is_stale(self, desk: Desk) -> None:
         """Also when a wrong one stands before the right one."""
         claimed = desk.start(1)
@@ -762,9 +805,11 @@ class StoreContract:
     def test_history_keeps_the_first_ten_and_the_last_ninety(self, desk: Desk) -> None:
         """A run that never ends does not grow; numbers go on counting."""
         desk.add(1)
+        desk.add(2)
         for _ in range(125):
-            (claimed,) = desk.claim()
-            desk.settle(claimed, fail())
+            claimed = desk.claim()
+            desk.do(Settle(tuple(end_of(each, fail(START - int(each.run_id))) for each in claimed)))
+        desk.cancel(run_id(2))
 
         waiting = desk.history(run_id(1))
         desk.claim()
@@ -1323,6 +1368,9 @@ class StoreContract:
         """Closing and opening again changes nothing; the next owner goes on."""
         claimed = desk.start(1, idempotency_key="k")
         desk.add(2, SLOW, due_us=START + SECOND, clock=Clock.WALL)
+        desk.add(3, HOOK, priority=1)
+        for _ in range(3):
+            desk.settle(*desk.claim(), CRASH)
         before = (desk.everything(), desk.counts())
         desk.store.close()
 
@@ -1332,9 +1380,9 @@ class StoreContract:
         assert (desk.everything(), desk.counts()) == before
         assert desk.settle(claimed) is Status.SUCCEEDED
         desk.later(1)
-        assert [each.run_id for each in desk.claim()] == [run_id(2)]
-        assert isinstance(desk.insert(desk.new(3, idempotency_key="k")), Inserted)
-        assert desk.ids() == [2, 1]
+        assert [each.run_id for each in desk.claim()] == [run_id(3), run_id(2)]
+        assert [run and run.id for run in desk.existing(desk.new(4, idempotency_key="k"))] == [run_id(1)]
+        assert desk.ids() == [3, 2, 1]
 
     def test_a_closed_store_says_so(self, place: Place) -> None:
         """Before open and after close; closing twice does nothing."""

@@ -50,6 +50,8 @@ VERDICTS = (
     Verdict(Move.SUCCEED, OutcomeKind.SUCCEEDED),
     Verdict(Move.SUCCEED, OutcomeKind.SUCCEEDED, result=b"[1]"),
     Verdict(Move.RETRY, OutcomeKind.FAILED, START + 3 * SECOND, Clock.STEADY, BOOM, cause="failed"),
+    Verdict(Move.RETRY, OutcomeKind.FAILED, START + 4 * SECOND, Clock.STEADY, cause="failed otherwise"),
+    Verdict(Move.RETRY, OutcomeKind.FAILED, START + 4 * SECOND, Clock.WALL, BOOM),
     Verdict(Move.RETRY, OutcomeKind.TIMED_OUT, START + 9 * SECOND, Clock.WALL),
     Verdict(Move.SNOOZE, OutcomeKind.SNOOZED, START + 60 * SECOND, Clock.STEADY),
     Verdict(Move.HAND_BACK, OutcomeKind.INTERRUPTED),
@@ -130,7 +132,7 @@ class Later:
         return Settle(tuple(Settlement(c.run_id, c.attempt, c.claim_id, c.fence + off, v) for c, v, off in named))
 
 
-later = st.builds(Later, st.sampled_from(("settle", "settle", "settle", "renew", "note")), st.lists(ends, max_size=4))
+later = st.builds(Later, st.sampled_from(("settle", "settle", "settle", "renew", "note")), st.lists(ends, max_size=6))
 commands: st.SearchStrategy[Any] = st.one_of(
     inserts,
     inserts,

@@ -153,6 +153,21 @@ def test_what_is_kept_in_mind_is_right_after_a_rollback(store: SqliteStore, at: 
     reader.close()
 
 
+def test_the_scope_of_keys_is_right_after_a_rollback(store: SqliteStore) -> None:
+    """The number that a Jobs instance had in a batch that failed may be another's in the next."""
+    bad: Any = object()
+    others = Lane("app/other", "app/other-jobs", "mail", "1")
+
+    def keyed(run: str, lane: Lane) -> Insert:
+        return Insert((NewRun(run, lane, b"{}", 1, idempotency_key="k"),))
+
+    with pytest.raises(AssertionError):
+        store.write([keyed("01J", LANE), bad], NOW)
+
+    answers = store.write([keyed("02J", others), keyed("03J", LANE)], NOW)
+    assert answers == [Inserted((None,)), Inserted((None,))]
+
+
 @pytest.mark.parametrize(
     "bad",
     [
@@ -206,13 +221,13 @@ def test_counters_follow_what_somebody_else_wrote(store: SqliteStore) -> None:
     """A lane and runs of a Client are claimed without reopening."""
     client = SqliteStore(store.name, exclusive=False)
     client.open(OWNER)
-    store.write([insert("01J")], NOW)
+    store.write([insert("01J", "04J"), Claim("boot-a", b"c", (LANE, HOOK), 1, 1)], NOW)
 
-    client.write([insert("02J", lane=HOOK)], NOW)
+    client.write([insert("02J", lane=HOOK), Insert((NewRun("03J", LANE, b"{}", 1, priority=1),))], NOW)
     (answer,) = store.write([Claim("boot-a", b"c", (LANE, HOOK), 9, 1)], NOW)
 
     assert isinstance(answer, ClaimedRuns)
-    assert [each.run_id for each in answer.runs] == ["01J", "02J"]
+    assert [each.run_id for each in answer.runs] == ["03J", "02J", "04J"]
     client.close()
 
 
