@@ -21,6 +21,7 @@ from attrs import define, field
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from .. import __version__
+from ..store.errors import StoreError
 from .board import encode
 from .desk import carry_out, failure
 from .feed import Feed
@@ -36,6 +37,8 @@ SEND_S: Final = 5.0
 """How long a frame may take to go into the socket."""
 ACK_S: Final = 30.0
 """How long a frame may stay unacknowledged: whoever is slower is gone, or asleep and will come back."""
+RETRY_S: Final = 1.0
+"""Before the store is asked again for a snapshot that it could not give."""
 CLOSE_S: Final = 0.5
 """How long a polite close may take."""
 CREDIT: Final = 2
@@ -196,7 +199,12 @@ class Client:
                 await self._send(
                     encode({"type": "reset", "why": "more changed than is kept for a client that is behind"})
                 )
-            frame = await self.feed.snapshot()
+            try:
+                frame = await self.feed.snapshot()
+            except StoreError as error:
+                await self._send(encode(failure(None, "store", str(error))))
+                await trio.sleep(RETRY_S)
+                return
         self.rev = frame.rev
         self.unacked.append((frame.rev, self._now_s))
         await self._send(frame.text)

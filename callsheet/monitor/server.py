@@ -1,8 +1,8 @@
 """
 The actor that serves the monitor: it takes the port, accepts, and ends with everything it started.
 
-Rule: it can never take anything else down. It is temporary: when it crashes it is off, and says so in the log; its
-connections and its feed live in a nursery of its own, inside its one task of the tree.
+Rule: it can never take anything else down: its connections and its feed live in a nursery of its own, inside its one
+task of the tree; it is restarted behind the same door, and parked when it cannot stay up.
 Not here: one connection (`connection`), what clients are told (`feed`).
 """
 
@@ -31,7 +31,7 @@ _log = logging.getLogger("callsheet.monitor")
 
 @define(eq=False)
 class Door:
-    """Where the monitor is found: it stays the same when a restart of what it depends on restarts it."""
+    """Where the monitor is found: it outlives its incarnations, so that a link stays good."""
 
     monitor: Monitor
     port: int = field(init=False)

@@ -10,6 +10,7 @@ import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from fcntl import ioctl
+from pathlib import Path
 from termios import FIONREAD, TIOCOUTQ
 from typing import Any, Final
 
@@ -53,8 +54,16 @@ def jobs() -> Jobs:
 
 @pytest.fixture
 async def runtime(jobs: Jobs) -> AsyncIterator[Runtime]:
-    """At work, with a monitor."""
+    """At work in memory, with a monitor."""
     async with jobs.open(":memory:", monitor=Monitor(), grace=0) as runtime:
+        yield runtime
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def either(request: pytest.FixtureRequest, jobs: Jobs, tmp_path: Path) -> AsyncIterator[Runtime]:
+    """The same, on disk too: there, work goes on while the feed reads."""
+    place = ":memory:" if request.param == "memory" else str(tmp_path / "jobs.db")
+    async with jobs.open(place, monitor=Monitor(), grace=0) as runtime:
         yield runtime
 
 
@@ -79,17 +88,20 @@ async def quiet(runtime: Runtime) -> None:
 async def work(jobs: Jobs, chance: random.Random, n: int) -> None:
     """So many random things."""
     runs: list[str] = []
+    lasting: list[str] = []
     for _ in range(n):
         match chance.choice(["enqueue", "enqueue", "many", "cancel", "replay", "rest"]):
             case "enqueue":
                 how = chance.choice(["ok", "ok", "fail", "discard", "hang"])
                 delay = chance.choice([0.0, 0.0, 0.02, 3_600.0])
                 runs.append((await jobs.enqueue("act", how, delay=delay)).run_id)
+                if how == "hang" or delay > 1:
+                    lasting.append(runs[-1])
             case "many":
                 task = jobs.tasks["act"]
                 runs += [each.run_id for each in await jobs.enqueue_many([task.entry("ok")] * chance.randrange(1, 30))]
             case "cancel" if runs:
-                await jobs.runs.cancel(chance.choice(runs))
+                await jobs.runs.cancel(chance.choice(lasting or runs))
             case "replay" if runs:
                 run = (await jobs.runs.get(chance.choice(runs))).run
                 if run.status.is_final:
@@ -104,10 +116,11 @@ async def work(jobs: Jobs, chance: random.Random, n: int) -> None:
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("changes_kept", [MAX_CHANGED, 10])
 async def test_a_snapshot_and_its_deltas_are_what_a_fresh_snapshot_says(
-    jobs: Jobs, runtime: Runtime, seed: int, changes_kept: int, monkeypatch: pytest.MonkeyPatch
+    jobs: Jobs, either: Runtime, seed: int, changes_kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """I40: at random points of random work, for a client that keeps up and for one that takes a frame now and then."""
     monkeypatch.setattr(feed_module, "MAX_CHANGED", changes_kept)
+    runtime = either
     chance = random.Random(seed)
     async with watching(runtime) as quick, watching(runtime) as slow, trio.open_nursery() as nursery:
         nursery.start_soon(quick.listen)
@@ -129,8 +142,9 @@ async def test_a_snapshot_and_its_deltas_are_what_a_fresh_snapshot_says(
         nursery.cancel_scope.cancel()
 
 
-async def test_a_run_is_seen_in_each_of_its_states(jobs: Jobs, runtime: Runtime) -> None:
+async def test_a_run_is_seen_in_each_of_its_states(jobs: Jobs, either: Runtime) -> None:
     """As they happen, with what goes with them."""
+    runtime = either
     async with watching(runtime) as watcher:
         run = (await jobs.enqueue("act", "hang")).run_id
         while watcher.runs.get(run, {}).get("status") != "running":
@@ -149,6 +163,7 @@ async def test_a_run_is_seen_in_each_of_its_states(jobs: Jobs, runtime: Runtime)
         while watcher.runs.get(failed, {}).get("status") != "dead_lettered":
             await watcher.next()
         assert ("RuntimeError: it failed", 3) == (watcher.runs[failed]["error"], watcher.runs[failed]["spent"])
+        assert 0 == watcher.resets
 
 
 async def test_a_parked_task_is_seen_without_any_commit(runtime: Runtime) -> None:
@@ -303,6 +318,26 @@ async def test_a_store_that_cannot_be_read_makes_the_page_stale_and_no_more(
             await watcher.next()
 
     assert 1 == caplog.text.count("cannot look")
+
+
+async def test_who_comes_while_the_store_cannot_be_read_is_told(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And gets a snapshot when it can; the connection stays, and nothing is logged as a failure of ours."""
+
+    def fail(*_: object) -> Any:
+        raise StoreBusy("jobs.db", 5.0)
+
+    monkeypatch.setattr(client_module, "RETRY_S", 0.01)
+    with monkeypatch.context() as patch:
+        patch.setattr(feed_module, "read_recent", fail)
+        async with watching(runtime, snapshot=False) as watcher:
+            assert (await watcher.next())["code"] == "store"
+            patch.undo()
+            while not watcher.frames:
+                await watcher.next()
+
+    assert [] == [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 # What it costs

@@ -177,32 +177,67 @@ async def test_a_connection_that_crashes_ends_alone(monkeypatch: pytest.MonkeyPa
         assert "monitor" in [each.name for each in runtime.tree().children]
 
 
-async def test_a_monitor_that_crashes_is_off_and_nothing_else_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """P11: no run, no supervisor and no open block notices; the port is closed and the link is gone."""
-    fall = trio.Event()
+async def test_a_monitor_that_crashes_comes_back_under_its_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its clients are cut off and reconnect; nothing else in the tree is restarted."""
+    fall, run = trio.Event(), Feed.run
 
-    async def run(feed: Feed) -> None:
-        await fall.wait()
+    async def run_and_fall(feed: Feed) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run, feed)
+            await fall.wait()
+            raise ZeroDivisionError
+
+    monkeypatch.setattr(Feed, "run", run_and_fall)
+    async with make_jobs().open(":memory:", monitor=Monitor()) as runtime:
+        link = runtime.monitor_url
+        async with rude(runtime) as client:
+            await client.say({"type": "hello", "token": token_of(runtime)})
+            assert [(await client.message())["type"] for _ in range(2)] == ["welcome", "snapshot"]
+            monkeypatch.setattr(Feed, "run", run)
+            fall.set()
+            assert await client.closing() is None
+
+        cell = runtime.system.stage.registry["/monitor"]
+        await until(lambda: (cell.generation, cell.state) == (2, "running"))
+        assert link == runtime.monitor_url
+        async with watching(runtime):
+            assert {"monitor": 1} == restarted(runtime)
+
+
+async def test_a_monitor_that_cannot_stay_up_is_off_and_nothing_else_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P11: no run, no supervisor and no open block notices; it is shown as parked, its port is closed, its link gone."""
+
+    async def fall(feed: Feed) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(Feed, "run", run)
+    monkeypatch.setattr(Feed, "run", fall)
     jobs = make_jobs()
-    async with jobs.open(":memory:", monitor=Monitor()) as runtime, trio.open_nursery() as nursery:
-        port = port_of(runtime)
-        await nursery.start(hold, runtime, "deaf")
+    async with jobs.open(":memory:", monitor=Monitor(port=(port := free_port()))) as runtime:
+        cell = runtime.system.stage.registry["/monitor"]
         receipt = await jobs.enqueue("noop")
-
-        fall.set()
-        await until(lambda: runtime.monitor_url is None)
+        await until(lambda: cell.parked)
 
         assert (await jobs.runs.wait(receipt.run_id)).status == "succeeded"
         assert (await jobs.runs.wait((await jobs.enqueue("noop")).run_id)).status == "succeeded"
-        assert "monitor" not in [each.name for each in runtime.tree().children]
-        assert [each.restarts for each in runtime.tree().children] == [0] * 5
-        assert runtime.journal.on_committed
+        assert {"monitor": 3} == restarted(runtime)
+        assert {"monitor": "parked"} == {e.name: e.state for e in runtime.tree().children if e.state != "running"}
+        assert runtime.monitor_url is None
+        assert not any(isinstance(listener, Feed) for listener in runtime.journal.on_committed)
         with pytest.raises(OSError, match="all attempts to connect"):
             await trio.open_tcp_stream("127.0.0.1", port)
-        nursery.cancel_scope.cancel()
+
+
+def restarted(runtime: Runtime) -> dict[str, int]:
+    """How often each child of the root was, where it was at all."""
+    return {each.name: each.restarts for each in runtime.tree().children if each.restarts}
+
+
+def free_port() -> int:
+    """One that nobody uses just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 async def test_the_link_stays_good_when_the_journal_is_restarted() -> None:
