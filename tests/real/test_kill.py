@@ -23,8 +23,8 @@ from .recovery import recovery, spread
 
 KILLS: Final = 50
 IN_RECOVERY: Final = 10
-AIMED: Final = 1.4
-"""So many times as many kills are aimed at a recovery: it may be over when they come."""
+SURELY: Final = 1.2
+"""So many times as many kills are to look as if they came during a recovery: what seemed to be owed may have been canceled."""
 IN_FLIGHT: Final = 20
 """Attempts on stage at each kill, at least."""
 LONGEST_S: Final = 0.5
@@ -39,6 +39,8 @@ class Story:
     chance: random.Random
     in_flight: list[int] = field(factory=list)
     """At each kill that met enough of them."""
+    in_recovery: int = 0
+    """How many of them seemed to come before all that was owed had begun again."""
     owed: set[str] = field(factory=set)
     """Runs that were on stage at the last kill, and those that the life before it had not come to."""
 
@@ -51,8 +53,10 @@ class Story:
             lambda: len(life.on_stage) >= IN_FLIGHT and (len(self.owed & life.started) >= enough or now_ns() > late_ns),
             f"{IN_FLIGHT} attempts in flight",
         )
-        left = self.owed - life.started
+        owed = self.owed
         self._kill(life)
+        left = owed - life.started
+        self.in_recovery += len(left) > len(owed) / 4  # else it was as good as over when the signal came
         self.owed |= left
         self.lives.prepare_next()
 
@@ -107,14 +111,16 @@ def story_of(kills: int, in_recovery: int, folder: Path, capsys: pytest.CaptureF
     """Tell it, and judge it."""
     seed = some_seed()
     chance = random.Random(seed)
-    aimed = set(chance.sample(range(1, kills), int(in_recovery * AIMED)))
     with capsys.disabled():
         sys.stdout.write(f"\nkill -9: CALLSHEET_SEED={seed}\n")
 
     with Lives(folder, seed) as lives:
         story = Story(lives, chance)
-        while len(story.in_flight) < kills:
-            (story.kill_in_recovery if len(story.in_flight) in aimed else story.kill_at_work)()
+        while len(story.in_flight) < kills or story.in_recovery < SURELY * in_recovery:
+            wanted, left = SURELY * in_recovery - story.in_recovery, max(1, kills - len(story.in_flight))
+            aimed = bool(story.owed) and chance.random() < wanted / left
+            (story.kill_in_recovery if aimed else story.kill_at_work)()
+            assert len(lives.killed) < 3 * kills, f"no recovery is slow enough to be hit: {story.in_recovery}"
         lives.begin(finish=True)
         status = lives.wait()
     evidence = gather(folder, lives.killed, ended=True)
