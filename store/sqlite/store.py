@@ -39,23 +39,13 @@ from .connection import check_version, translate, translated, writer
 from .insert import insert
 from .ledger import Ledger
 from .lock import OwnerLock
+from .log import Log
 from .owners import register, renew, rescue, unregister
 from .reader import SqliteReader
 from .settle import cancel, note_late, settle
 
 BUSY_S: Final = 5.0
 """How long somebody else's transaction is waited for."""
-TIDY_PAGES: Final = 1024
-"""
-Pages (4 KiB) in the log from which on a moment without work is used to copy them into the database: 4 MiB.
-"""
-FORCED_PAGES: Final = 8192
-"""Pages in the log from which on a write does that first: 32 MiB."""
-PAUSE_PAGES: Final = 16384
-"""Pages in the log from which on a write waits for readers to let go of it: 64 MiB."""
-PAUSE_S: Final = 0.25
-"""How long it waits for them."""
-
 _forked: Final[list[apsw.Connection]] = []
 """
 Connections of a parent process: to close one here would harm the parent's database, so they are kept until
@@ -90,8 +80,7 @@ class SqliteStore:
         self._pid = 0
         self._lock: OwnerLock | None = None
         self._ledger: Ledger | None = None
-        self._log_pages = 0
-        self._log_pages_tried = 0
+        self._log: Log | None = None
 
     @property
     def name(self) -> str:
@@ -152,9 +141,9 @@ class SqliteStore:
             db = writer(self._path, self._busy_s)
             try:
                 place.refuse_newer(self._path, db)
-                db.set_wal_hook(self._note_log)
                 ledger = Ledger(db)
                 ledger.fresh()
+                self._log = Log(db, self._busy_s)
             except BaseException:
                 db.close()
                 raise
@@ -164,7 +153,7 @@ class SqliteStore:
         """Close the connection; the last one of a database copies its log, and takes it away."""
         if self._ledger is None:
             return
-        db, self._ledger = self._ledger.db, None
+        db, self._ledger, self._log = self._ledger.db, None, None
         with contextlib.suppress(apsw.Error):
             if self._exclusive:
                 db.set_busy_timeout(0)
@@ -180,7 +169,7 @@ class SqliteStore:
         """
         if self._ledger is None:
             return
-        db, self._ledger = self._ledger.db, None
+        db, self._ledger, self._log = self._ledger.db, None, None
         with contextlib.suppress(apsw.Error):
             db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             db.close(True)
@@ -199,8 +188,8 @@ class SqliteStore:
         Do all of it in one durable transaction, and answer each; when something raises, nothing was stored.
         """
         ledger = self._in_use()
-        if self._log_pages >= FORCED_PAGES:
-            self._tidy(ledger)
+        if self._log is not None and self._log.is_long:
+            self._copy_log()
         with translated(self._path, self._busy_s):
             try:
                 ledger.db.execute("begin immediate")
@@ -250,33 +239,16 @@ class SqliteStore:
             raise StoreClosed(self._path)
         return SqliteReader(self._path, self._busy_s)
 
-    # ---------------------------------------------------------------- the log
-
     def idle(self) -> None:
         """Copy the log into the database when it has grown."""
-        if self._log_pages >= TIDY_PAGES:
-            self._tidy(self._in_use())
+        if self._log is not None and self._log.is_worth_copying:
+            self._in_use()
+            self._copy_log()
 
-    def _note_log(self, _db: apsw.Connection, _name: str, pages: int) -> int:
-        if pages < self._log_pages:
-            self._log_pages_tried = 0
-        self._log_pages = pages
-        return apsw.SQLITE_OK
-
-    def _tidy(self, ledger: Ledger) -> None:
-        """Copy what can be copied; where readers hold on to a long log, wait for them briefly."""
-        if self._log_pages < self._log_pages_tried + TIDY_PAGES:
-            return  # nothing to gain yet
-        self._log_pages_tried = self._log_pages
-        pause = self._log_pages >= PAUSE_PAGES
-        mode = apsw.SQLITE_CHECKPOINT_RESTART if pause else apsw.SQLITE_CHECKPOINT_PASSIVE
-        with translated(self._path, self._busy_s):
-            ledger.db.set_busy_timeout(int(PAUSE_S * 1000))
-            try:
-                with contextlib.suppress(apsw.BusyError):
-                    ledger.db.wal_checkpoint(mode=mode)
-            finally:
-                ledger.db.set_busy_timeout(int(self._busy_s * 1000))
+    def _copy_log(self) -> None:
+        if self._log is not None:
+            with translated(self._path, self._busy_s):
+                self._log.copy()
 
 
 def _apply(ledger: Ledger, commands: Sequence[Command], now: Now) -> list[Answer]:

@@ -21,8 +21,7 @@ from callsheet.store.errors import (
     StoreUnavailable,
 )
 from callsheet.store.records import Lane, Move, NewRun, Now, OutcomeKind, Owner, RunFilter, Status, Verdict
-from callsheet.store.sqlite import SqliteStore
-from callsheet.store.sqlite import store as module
+from callsheet.store.sqlite import SqliteStore, log
 from callsheet.store.sqlite.connection import translate
 
 OWNER = Owner("boot-a", 7, "host", 1_700_000_000_000_000)
@@ -277,10 +276,13 @@ class FaultyFile(apsw.VFSFile):
     def __init__(self, disk: FaultyDisk, name: Any, flags: list[int]) -> None:
         self.disk = disk
         self.is_log = bool(flags[0] & apsw.SQLITE_OPEN_WAL)
+        self.is_database = bool(flags[0] & apsw.SQLITE_OPEN_MAIN_DB)
         super().__init__("unix", name, flags)
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
         if self.is_log and "full" in self.disk.failing:
+            raise apsw.FullError("database or disk is full")
+        if self.is_database and "database" in self.disk.failing:
             raise apsw.FullError("database or disk is full")
         if self.is_log and "write" in self.disk.failing:
             self.disk.failed += 1
@@ -353,7 +355,7 @@ def fill(store: SqliteStore, first: int) -> None:
 
 def test_an_idle_store_copies_a_long_log(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then the next writes begin it again, and it grows no further."""
-    monkeypatch.setattr(module, "TIDY_PAGES", 300)
+    monkeypatch.setattr(log, "TIDY_PAGES", 300)
     for n in range(2):
         fill(store, n)
     size = log_size(store)
@@ -378,8 +380,8 @@ def test_a_short_log_is_left_alone(store: SqliteStore) -> None:
 
 def test_a_store_that_is_never_idle_copies_its_log_too(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """From a size on, a write does it first."""
-    monkeypatch.setattr(module, "TIDY_PAGES", 10)
-    monkeypatch.setattr(module, "FORCED_PAGES", 300)
+    monkeypatch.setattr(log, "TIDY_PAGES", 10)
+    monkeypatch.setattr(log, "FORCED_PAGES", 300)
     for n in range(2):
         fill(store, n)
     size = log_size(store)
@@ -395,7 +397,7 @@ def test_a_reader_that_holds_on_to_the_log_does_not_stop_writes(
 ) -> None:
     """It grows meanwhile, and is copied when the reader is gone."""
     for name, value in (("TIDY_PAGES", 10), ("FORCED_PAGES", 300), ("PAUSE_PAGES", 600), ("PAUSE_S", 0)):
-        monkeypatch.setattr(module, name, value)
+        monkeypatch.setattr(log, name, value)
     other.execute("begin")
     other.execute("select count(*) from runs").fetchall()
     for n in range(8):
@@ -410,6 +412,31 @@ def test_a_reader_that_holds_on_to_the_log_does_not_stop_writes(
     reader = store.reader()
     assert [each.n for each in reader.counts()] == [6000]
     reader.close()
+
+
+def test_a_log_that_cannot_be_copied_keeps_nobody_from_writing(
+    disk: FaultyDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in it is durable there; it is copied when the disk takes it."""
+    monkeypatch.setattr(log, "TIDY_PAGES", 10)
+    monkeypatch.setattr(log, "FORCED_PAGES", 300)
+    store = SqliteStore(tmp_path / "jobs.db")
+    store.open(OWNER)
+    size = Path(store.name).stat().st_size
+    disk.failing.add("database")
+    for n in range(4):
+        fill(store, n)
+        store.idle()
+    grown = Path(store.name).stat().st_size
+
+    disk.failing.clear()
+    for n in range(4, 8):
+        fill(store, n)
+
+    assert grown == size
+    assert Path(store.name).stat().st_size > size
+    store.close()
+    assert [each.name for each in tmp_path.iterdir()] == ["jobs.db"]
 
 
 def test_closing_leaves_one_file(store: SqliteStore) -> None:
