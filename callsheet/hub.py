@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import trio
 from attrs import define, field
 
-from .store.contract import Answer, Cancel, CancelAnswer, Command, Rescue, Rescued, Settle, Settled
+from .store.contract import Answer, Cancel, CancelAnswer, Claim, Command, Rescue, Rescued, Settle, Settled
 
 
 @define(eq=False)
@@ -38,7 +38,7 @@ class Hub:
 
     @property
     def activity(self) -> trio.Event:
-        """Set by the next commit that moves a run. Take it before you look, then wait for it."""
+        """Set by the next commit that moves a run, or looks for one. Take it before you look, then wait for it."""
         return self._activity
 
     def __call__(self, commands: Sequence[Command], answers: Sequence[Answer]) -> None:
@@ -53,13 +53,14 @@ class Hub:
                             self._ended(settlement.run_id)
             elif isinstance(command, Cancel) and isinstance(answer, CancelAnswer):
                 moved = True
-                if answer.canceled:
-                    self._ended(answer.run_id)
+                self._ended(answer.run_id)
             elif isinstance(command, Rescue) and isinstance(answer, Rescued):
                 moved = True
                 for run in answer.runs:
                     if run.status.is_final:
                         self._ended(run.run_id)
+            elif isinstance(command, Claim):
+                moved = True  # also when it brought nothing: that is what whoever waits for quiet waits for
         if moved:
             happened, self._activity = self._activity, trio.Event()
             happened.set()

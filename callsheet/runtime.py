@@ -21,7 +21,7 @@ import trio
 from attrs import define, field
 
 from . import __version__
-from .actors.calendar import Calendar
+from .actors.calendar import PAGE, Calendar
 from .actors.errors import ActorDown
 from .actors.journal import Journal, JournalState, write
 from .actors.readers import Readers
@@ -112,10 +112,16 @@ class Runtime:
 
     async def until_idle(self) -> None:
         """Return when nothing this runtime could run is queued, running, retrying or due."""
+        looked = False
         while True:
             moved = self.hub.activity
-            if not self._busy() and await self.read(partial(self._is_idle, self.seams.now())):
+            quiet = not self._busy() and await self.read(self._is_quiet)
+            if quiet and (looked or not await self.read(partial(self._is_due, self.seams.now()))):
                 return
+            if quiet:  # what is due may be of a task that nobody here knows: then a look brings nothing
+                for slots in self.slots.values():
+                    slots.wake()
+            looked = quiet
             with trio.move_on_after(1.0):  # a wake-up may be lost
                 await moved.wait()
 
@@ -156,15 +162,19 @@ class Runtime:
     def _busy(self) -> bool:
         return any(slots.on_stage or slots.reserved or slots.woken for slots in self.slots.values())
 
-    def _is_idle(self, now: Now, reader: Reader) -> bool:
+    def _is_quiet(self, reader: Reader) -> bool:
         mine = {lane for jobs in self.jobs for lane in lanes_of(jobs)}
         waiting = {Status.QUEUED, Status.RUNNING, Status.RETRYING}
-        if any(count.n and count.status in waiting and count.lane in mine for count in reader.counts()):
-            return False
-        for clock, now_us in ((Clock.STEADY, now.steady_us), (Clock.WALL, now.wall_us)):
-            if any(due.queue in self.slots for due in reader.upcoming(clock, 0, now_us, 10)):
-                return False
-        return True
+        return not any(count.status in waiting and count.lane in mine for count in reader.counts())
+
+    def _is_due(self, now: Now, reader: Reader) -> bool:
+        for clock, until_us in ((Clock.STEADY, now.steady_us), (Clock.WALL, now.wall_us)):
+            after_us = -1
+            while page := reader.upcoming(clock, after_us, until_us, PAGE):
+                if any(due.queue in self.slots for due in page):
+                    return True
+                after_us = page[-1].due_us
+        return False
 
 
 def lanes_of(jobs: Jobs) -> list[Lane]:

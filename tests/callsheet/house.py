@@ -6,6 +6,7 @@ What every run's history must say, whatever happened, stands in `check_books`; `
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -25,6 +26,8 @@ T = TypeVar("T")
 NOON_NS: Final = 1_800_000_000_000_000_000
 """Where wall clocks begin."""
 
+_seeds = itertools.count(1)
+
 Place = Callable[[], Store]
 """Makes a store over the same data each time."""
 
@@ -42,11 +45,20 @@ class Wall:
 
 @asynccontextmanager
 async def open_house(
-    place: Place | Store, *jobs: Jobs, wall: Wall | None = None, seed: int = 1, zombies: int = 0, **options: Any
+    place: Place | Store,
+    *jobs: Jobs,
+    wall: Wall | None = None,
+    seed: int | None = None,
+    zombies: int = 0,
+    **options: Any,
 ) -> AsyncIterator[Runtime]:
-    """`open_runtime` in virtual time. `zombies`: how many rows may be left running when it has closed."""
+    """
+    `open_runtime` in virtual time.
+
+    seed: each opening has another one, as each has another boot id. zombies: rows that may be left running when it closed.
+    """
     make = place if callable(place) else lambda: place
-    seams = Seams.seeded(seed, wall_ns=wall or Wall())
+    seams = Seams.seeded(next(_seeds) if seed is None else seed, wall_ns=wall or Wall())
     try:
         async with open_runtime(make(), *jobs, seams=seams, **options) as runtime:
             yield runtime
