@@ -103,7 +103,7 @@ def new_run(task: Task[Any, Any], payload: object, options: EnqueueOptions, seam
 def _with_options(run: NewRun, task: Task[Any, Any], options: EnqueueOptions, seams: Seams) -> NewRun:
     """`run` with what `options` say put in; options are rare where speed counts, so each may cost a copy."""
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    unknown = given.keys() - EnqueueOptions.__annotations__.keys()
+    unknown = options.keys() - EnqueueOptions.__annotations__.keys()
     if unknown:
         raise TypeError(f"enqueue has no option {min(unknown)!r}; it has {', '.join(EnqueueOptions.__annotations__)}")
     changes: dict[str, Any] = {}

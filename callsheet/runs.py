@@ -220,6 +220,10 @@ def _us(value: datetime | None, what: str) -> int | None:
 def _reason(reason: str) -> str:
     if not isinstance(reason, str):
         raise TypeError(f"reason must be a str, not {type(reason).__name__}")
-    if len(reason.encode(errors="replace")) > MAX_REASON:
+    try:
+        size = len(reason.encode())
+    except UnicodeEncodeError:
+        raise InvalidOption("reason", "contains a lone surrogate, which no UTF-8 text can hold") from None
+    if size > MAX_REASON:
         raise InvalidOption("reason", f"has more than {MAX_REASON:,} bytes")
     return reason

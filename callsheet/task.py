@@ -59,9 +59,8 @@ def _payload_type(name: str, handler: Callable[..., object]) -> Any:
     if not callable(handler):
         raise TypeError(f"the handler of task {name!r} must be an async function, not {type(handler).__name__}")
     if not inspect.iscoroutinefunction(handler):
-        raise TypeError(
-            f"the handler of task {name!r} must be an async function: `async def {handler.__name__}(payload, ctx)`"
-        )
+        shown = getattr(handler, "__name__", "handler")
+        raise TypeError(f"the handler of task {name!r} must be an async function: `async def {shown}(payload, ctx)`")
     parameters = list(inspect.signature(handler).parameters.values())
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     required = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
