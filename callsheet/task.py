@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, Unpack
 
 from attrs import define, field
@@ -66,9 +67,12 @@ def _payload_type(name: str, handler: Callable[..., object]) -> Any:
     required = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if len(positional) < 2 or len(required) > 2:
         raise TypeError(f"the handler of task {name!r} must take (payload, ctx), not {inspect.signature(handler)}")
-    try:
-        hints = typing.get_type_hints(handler)
+    first = positional[0].annotation
+    if first is inspect.Parameter.empty:
+        return None
+    try:  # of this one only: the others may well be imported for type checkers alone
+        bare = SimpleNamespace(__annotations__={"payload": first})
+        hint = typing.get_type_hints(bare, globalns=getattr(inspect.unwrap(handler), "__globals__", {}))["payload"]
     except NameError as error:
-        raise TypeError(f"the annotations of the handler of task {name!r} cannot be resolved: {error}") from error
-    hint = hints.get(positional[0].name)
+        raise TypeError(f"the type of the payload of task {name!r} cannot be resolved: {error}") from error
     return None if hint in (Any, object) else hint
