@@ -113,7 +113,7 @@ async def work(jobs: Jobs, chance: random.Random, n: int) -> None:
 # I40
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("changes_kept", [MAX_CHANGED, 10])
 async def test_a_snapshot_and_its_deltas_are_what_a_fresh_snapshot_says(
     jobs: Jobs, either: Runtime, seed: int, changes_kept: int, monkeypatch: pytest.MonkeyPatch
@@ -124,7 +124,7 @@ async def test_a_snapshot_and_its_deltas_are_what_a_fresh_snapshot_says(
     chance = random.Random(seed)
     async with watching(runtime) as quick, watching(runtime) as slow, trio.open_nursery() as nursery:
         nursery.start_soon(quick.listen)
-        for _ in range(5):
+        for _ in range(4):
             await work(jobs, chance, 30)
             await quiet(runtime)
             async with watching(runtime) as fresh:
@@ -355,7 +355,7 @@ async def test_a_client_that_never_reads_costs_two_mebibytes_at_most(
         async with rude(runtime) as client:
             await client.say({"type": "hello", "token": token_of(runtime)})
             async for done in waves(jobs, runtime, how, 10_000):
-                if done % 1_500 == 0:
+                if done % 2_400 == 0:
                     held = max(held, held_for_clients() + in_the_kernel(client))
             assert len(feed_of(runtime).watchers) == 1
 
