@@ -6,6 +6,7 @@ Rule: declared once, at import; opened any number of times, one after another or
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -35,6 +36,7 @@ from .task import DEFAULT_SCHEMA, Task
 
 if TYPE_CHECKING:
     from .runtime import OpenOptions, Runtime
+    from .store.contract import Store
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -151,7 +153,9 @@ class Jobs:
     # -- running
 
     @asynccontextmanager
-    async def open(self, store: str, **options: Unpack[OpenOptions]) -> AsyncIterator[Runtime]:
+    async def open(
+        self, store: str | os.PathLike[str] | Store, **options: Unpack[OpenOptions]
+    ) -> AsyncIterator[Runtime]:
         """As `open_runtime(store, self, …)`: run these jobs on `store` while the block runs."""
         from .runtime import open_runtime
 
@@ -160,7 +164,7 @@ class Jobs:
 
     async def serve(
         self,
-        store: str,
+        store: str | os.PathLike[str] | Store,
         *,
         task_status: trio.TaskStatus[Runtime] = trio.TASK_STATUS_IGNORED,
         **options: Unpack[OpenOptions],
