@@ -14,7 +14,21 @@ from callsheet import Jobs, Monitor, Runtime
 from callsheet.monitor.connection import MAX_CONNECTIONS, MAX_STRANGERS
 from callsheet.monitor.respond import PAGE
 
-from .visitor import Answer, Rude, get, handshake, hear, port_of, rude, say, token_of, until, watching
+from .visitor import (
+    Answer,
+    Rude,
+    get,
+    handshake,
+    hear,
+    pass_time,
+    port_of,
+    rude,
+    say,
+    settled,
+    token_of,
+    until,
+    watching,
+)
 
 CSP: Final = {
     "default-src": "'none'",
@@ -323,15 +337,9 @@ async def test_a_slow_head_ends_after_five_seconds(runtime: Runtime, mock_clock:
         mock_clock.jump(4.9)
         await settled()
         assert heard == []
-        mock_clock.jump(0.2)
+        await pass_time(mock_clock, lambda: len(heard) == 2)
 
     assert [0, 408] == sorted(heard)
-
-
-async def settled() -> None:
-    """Return when nothing moves any more, on the sockets either."""
-    for _ in range(10):
-        await trio.testing.wait_all_tasks_blocked(0.01)
 
 
 async def test_strangers_have_sixteen_seats(runtime: Runtime) -> None:

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import trio
+import trio.testing
 from attrs import define, field
 from trio_websocket import WebSocketConnection, open_websocket_url
 
@@ -37,6 +38,19 @@ async def until(condition: Callable[[], object]) -> None:
     """Return when `condition()` holds. It looks all the time, so it does not care which clock there is."""
     while not condition():
         await trio.lowlevel.checkpoint()
+
+
+async def settled() -> None:
+    """Return when nothing moves any more, on the sockets either."""
+    for _ in range(10):
+        await trio.testing.wait_all_tasks_blocked(0.01)
+
+
+async def pass_time(clock: trio.testing.MockClock, condition: Callable[[], object]) -> None:
+    """Let time pass, a second at a time, until `condition()` holds."""
+    while not condition():
+        clock.jump(1)
+        await trio.testing.wait_all_tasks_blocked(0.01)
 
 
 # ---------------------------------------------------------------- raw HTTP
