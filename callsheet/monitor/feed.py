@@ -107,10 +107,14 @@ class Feed:
             yield
         finally:
             self.watchers.discard(watcher)
-            if not self.watchers:  # keep nothing for nobody
-                self._changed.clear()
-                self._lost, self._recent, self._counts = False, None, None
-                self.board.forget_runs()
+            self._keep_nothing_for_nobody()
+
+    def _keep_nothing_for_nobody(self) -> None:
+        """Changes are noted only while somebody watches, so what is known when nobody does is soon not true any more."""
+        if not self.watchers:
+            self._changed.clear()
+            self._lost, self._recent, self._counts = False, None, None
+            self.board.forget_runs()
 
     def ask(self) -> None:
         """A watcher has become hungry."""
@@ -125,7 +129,9 @@ class Feed:
                 self._parts(counts)
                 self._recent = self.board.recent(rows)
                 self._tell(before)
-            return self.board.snapshot(self._recent, self.now_us)
+            frame = self.board.snapshot(self._recent, self.now_us)
+            self._keep_nothing_for_nobody()  # the last one may have left while we read
+            return frame
 
     def delta(self, since: int) -> Frame | None:
         """What is newer than `since`; None when that is more than is known."""
@@ -182,6 +188,7 @@ class Feed:
                 self._called.set()
             self._parts(counts)
         self._tell(before)
+        self._keep_nothing_for_nobody()  # the last one may have left while we read
 
     def _parts(self, counts: Sequence[Count]) -> None:
         runtime, self._counts = self.runtime, counts

@@ -221,6 +221,18 @@ async def test_when_the_last_client_leaves_what_was_kept_goes(jobs: Jobs, runtim
         assert watcher.runs == fresh.runs
 
 
+@pytest.mark.parametrize("look", ["_look", "snapshot"])
+async def test_who_leaves_during_a_look_leaves_nothing_behind(jobs: Jobs, runtime: Runtime, look: str) -> None:
+    """What a look brings when the last client has gone is not shown to the next one as the truth."""
+    feed = feed_of(runtime)
+    await work(jobs, random.Random(2), 5)
+    feed._lost = True  # so that a look reads everything
+
+    await getattr(feed, look)()
+
+    assert ({}, 0, None) == (feed._changed, len(feed.board._runs), feed._recent)
+
+
 # Slow, deaf and hostile
 
 
