@@ -16,6 +16,7 @@ from .actors.seams import Seams
 from .errors import InvalidOption, InvalidSchedule
 from .names import MAX_KEY, check_name
 from .store import codec
+from .store.arithmetic import run_of
 from .store.policy import SECOND_US, check_attempts, seconds
 from .store.records import Clock, NewRun, Run, Status
 
@@ -75,7 +76,7 @@ class EnqueueResult:
     @property
     def run(self) -> Run:
         """The run: as it was born, or as it was found."""
-        return self._known if isinstance(self._known, Run) else born(self._known)
+        return self._known if isinstance(self._known, Run) else run_of(self._known)
 
 
 def new_run(task: Task[Any, Any], payload: object, options: EnqueueOptions, seams: Seams) -> NewRun:
@@ -195,44 +196,6 @@ def timeout_us(timeout: object) -> int:
     if timeout_s <= 0:
         raise InvalidOption("timeout", "must be more than 0 seconds")
     return max(1, int(timeout_s * SECOND_US))
-
-
-def born(run: NewRun) -> Run:
-    """`run` as it stands right after it was stored."""
-    return Run(
-        id=run.id,
-        lane=run.lane,
-        status=run.status,
-        due_us=run.due_us,
-        clock=run.clock,
-        priority=run.priority,
-        attempt=0,
-        spent=0,
-        deaths=0,
-        max_attempts=run.max_attempts,
-        timeout_us=run.timeout_us,
-        created_us=run.created_us,
-        updated_us=run.created_us,
-        ended_us=None,
-        cause=None,
-        idempotency_key=run.idempotency_key,
-        payload_hash=run.payload_hash,
-        trace_id=run.trace_id,
-        replay_of=run.replay_of,
-        reason=run.reason,
-        schedule_key=run.schedule_key,
-        nominal_us=run.nominal_us,
-        owner=None,
-        claim_id=None,
-        fence=0,
-        started_us=None,
-        lease_until_us=None,
-        stuck_since_us=None,
-        payload=run.payload,
-        result=None,
-        result_error=None,
-        progress=None,
-    )
 
 
 def results(runs: Sequence[NewRun], existing: Sequence[Run | None]) -> list[EnqueueResult]:

@@ -1,7 +1,7 @@
 """
 What runs one or more Jobs on one store, in one process, between open and close.
 
-Rule: this file puts the parts together and takes them apart; what they do stands in the layers below.
+Rule: this file opens and closes; who stands in the tree is in `cast`, what they do in the layers below.
 """
 
 from __future__ import annotations
@@ -21,34 +21,25 @@ import trio
 from attrs import define, field
 
 from . import __version__
-from .actors.calendar import PAGE, Calendar
+from .actors.calendar import PAGE
 from .actors.errors import ActorDown
-from .actors.journal import Journal, JournalState, write
+from .actors.journal import JournalState, write
 from .actors.readers import Readers
-from .actors.run import RunActor, Unreadable
-from .actors.scheduler import Scheduler
 from .actors.seams import Seams
 from .actors.writer import InlineWriter, ThreadWriter, Writer
-from .context import Context
+from .cast import cast, lanes_of
 from .errors import InvalidOption, RuntimeGaveUp, ShuttingDown
 from .hub import Hub
 from .jobs import Jobs, current_runtime
-from .store import codec
 from .store.contract import Answer, Command, Reader, Store
-from .store.errors import PayloadInvalid
 from .store.memory import MemoryStore
-from .store.policy import SECOND_US, seconds
-from .store.records import Clock, Due, Lane, Now, Owner, Status
+from .store.policy import seconds
+from .store.records import Clock, Now, Owner, Status
 from .stores import store_at
 from .supervisor import paths
 from .supervisor.aftermath import Aftermath
-from .supervisor.queue import QueueActor, QueuePlan
 from .supervisor.slots import Slots
-from .supervisor.spec import ChildSpec, Intensity, Strategy, SupervisorSpec
-from .supervisor.supervisor import Supervisor
 from .supervisor.system import ActorSystem, SystemGaveUp, open_system
-from .supervisor.task import TaskPlan, TaskSupervisor
-from .task import Task
 from .tree import Node, picture
 
 if TYPE_CHECKING:
@@ -63,10 +54,6 @@ GRACE_S: Final = 8.0
 MAX_GRACE_S: Final = 86_400.0
 LATE_SIGNALS_S: Final = 0.001
 """How long signals that came when all was over are collected."""
-CORE_INTENSITY: Final = Intensity(10, 60.0)
-"""For scheduler, journal and calendar: without them nothing runs, so they get more chances than others."""
-UNBOUNDED: Final = float("inf")
-"""Stop budget of supervisors, and of actors that bound their own stop."""
 
 
 class OpenOptions(TypedDict, total=False):
@@ -177,13 +164,6 @@ class Runtime:
         return False
 
 
-def lanes_of(jobs: Jobs) -> list[Lane]:
-    """Every lane a run of these jobs may be in: each task on each queue."""
-    return [
-        Lane(jobs.identity, queue, task.name, task.lane.schema) for task in jobs.tasks.values() for queue in jobs.queues
-    ]
-
-
 # ---------------------------------------------------------------- putting it together
 
 
@@ -262,7 +242,9 @@ async def _working(
     previous = current_runtime.set(runtime)
     prepare = partial(_prepare, runtime)
     try:
-        async with open_system(_spec(runtime, options), seams=runtime.seams, grace_s=grace_s, prepare=prepare):
+        async with open_system(
+            cast(runtime, options.get("monitor")), seams=runtime.seams, grace_s=grace_s, prepare=prepare
+        ):
             for each in runtime.jobs:
                 each._open.append(runtime)  # noqa: SLF001 -- the two know each other
             if signals is not None:
@@ -334,87 +316,3 @@ async def _obey(runtime: Runtime, signals: _Signals) -> None:
         _log.info("%s: stopping%s", signal.Signals(number).name, " at once" if signals.obeyed else "")
         runtime.stop(grace=0 if signals.obeyed else None)
         signals.obeyed = True
-
-
-def _spec(runtime: Runtime, options: OpenOptions) -> SupervisorSpec:
-    """The tree of a runtime: what stands further down depends on what stands above it."""
-    children = [
-        ChildSpec("scheduler", Scheduler, kind="scheduler", intensity=CORE_INTENSITY),
-        ChildSpec(
-            "journal",
-            lambda: Journal(runtime.journal),
-            kind="journal",
-            intensity=CORE_INTENSITY,
-            stop_budget_s=UNBOUNDED,  # what is acknowledged must be written
-        ),
-        ChildSpec("calendar", lambda: _calendar(runtime), kind="calendar", intensity=CORE_INTENSITY),
-        _supervisor("tasks", SupervisorSpec(tuple(_jobs_spec(runtime, each) for each in runtime.jobs), parks=True)),
-        _supervisor("queues", SupervisorSpec(_queue_specs(runtime))),
-    ]
-    monitor = options.get("monitor")
-    if monitor is not None:
-        from .monitor.server import Door, MonitorServer
-
-        door = Door(monitor)
-        children.append(
-            ChildSpec(
-                "monitor",
-                lambda: MonitorServer(door, runtime),
-                kind="monitor",
-                stop_budget_s=1.0,
-                parks=True,  # if it cannot stay up it is off; it never takes the rest down
-            )
-        )
-    return SupervisorSpec(tuple(children), Strategy.REST_FOR_ONE)
-
-
-def _supervisor(name: str, spec: SupervisorSpec) -> ChildSpec:
-    return ChildSpec(name, lambda: Supervisor(spec), kind="supervisor", stop_budget_s=UNBOUNDED)
-
-
-def _calendar(runtime: Runtime) -> Calendar:
-    async def upcoming(clock: Clock, after_us: int, until_us: int, limit: int) -> tuple[Due, ...]:
-        return await runtime.read(lambda reader: reader.upcoming(clock, after_us, until_us, limit))
-
-    aftermath = Aftermath(runtime.system.stage, runtime.slots)
-    return Calendar(upcoming, aftermath.wake, aftermath.wake_all)
-
-
-def _jobs_spec(runtime: Runtime, jobs: Jobs) -> ChildSpec:
-    specs = tuple(_task_spec(runtime, jobs, task) for task in jobs.tasks.values())
-    return _supervisor(jobs.identity, SupervisorSpec(specs, parks=True))
-
-
-def _task_spec(runtime: Runtime, jobs: Jobs, task: Task[Any, Any]) -> ChildSpec:
-    plan = TaskPlan(jobs.identity, task.name, task.policy, partial(_perform, runtime, jobs, task))
-    return ChildSpec(task.name, lambda: TaskSupervisor(plan), kind="task", stop_budget_s=UNBOUNDED)
-
-
-def _queue_specs(runtime: Runtime) -> tuple[ChildSpec, ...]:
-    specs: list[ChildSpec] = []
-    for jobs in runtime.jobs:
-        for identity, queue in jobs.queues.items():
-            if identity in runtime.slots:
-                raise InvalidOption("jobs", f"two of them declare the queue {identity}")
-            slots = runtime.slots[identity] = Slots(identity, queue.concurrency)
-            lanes = tuple(lane for lane in lanes_of(jobs) if lane.queue == identity)
-            plan = QueuePlan(slots, queue.batch_size, int(queue.visibility_timeout * SECOND_US), lanes)
-            specs.append(
-                ChildSpec(
-                    identity,
-                    partial(QueueActor, plan, runtime.boot_id),
-                    kind="queue",
-                    stop_budget_s=UNBOUNDED,  # it waits for one commit
-                )
-            )
-    return tuple(specs)
-
-
-async def _perform(runtime: Runtime, jobs: Jobs, task: Task[Any, Any], actor: RunActor) -> object:
-    """One call of a handler, in a context of its own."""
-    try:
-        payload = codec.decode(actor.claimed.payload, task.payload_type)
-    except PayloadInvalid as error:
-        raise Unreadable from error
-    current_runtime.set(runtime)
-    return await task.handler(payload, Context(jobs, runtime.app, actor))

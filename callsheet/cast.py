@@ -1,0 +1,129 @@
+"""
+Who stands in the tree of a runtime, and what each of them is made of.
+
+Rule: here the declarations (Jobs, tasks, queues) meet the actors; nothing here runs by itself.
+Not here: opening and closing (`runtime`).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from .actors.calendar import Calendar
+from .actors.journal import Journal
+from .actors.run import RunActor, Unreadable
+from .actors.scheduler import Scheduler
+from .context import Context
+from .errors import InvalidOption
+from .jobs import Jobs, current_runtime
+from .store import codec
+from .store.errors import PayloadInvalid
+from .store.policy import SECOND_US
+from .store.records import Clock, Due, Lane
+from .supervisor.aftermath import Aftermath
+from .supervisor.queue import QueueActor, QueuePlan
+from .supervisor.slots import Slots
+from .supervisor.spec import ChildSpec, Intensity, Strategy, SupervisorSpec
+from .supervisor.supervisor import Supervisor
+from .supervisor.task import TaskPlan, TaskSupervisor
+from .task import Task
+
+if TYPE_CHECKING:
+    from .monitor import Monitor
+    from .runtime import Runtime
+
+CORE_INTENSITY: Final = Intensity(10, 60.0)
+"""For scheduler, journal and calendar: without them nothing runs, so they get more chances than others."""
+UNBOUNDED: Final = float("inf")
+"""Stop budget of supervisors, and of actors that bound their own stop."""
+
+
+def lanes_of(jobs: Jobs) -> list[Lane]:
+    """Every lane a run of these jobs may be in: each task on each queue."""
+    return [
+        Lane(jobs.identity, queue, task.name, task.lane.schema) for task in jobs.tasks.values() for queue in jobs.queues
+    ]
+
+
+def cast(runtime: Runtime, monitor: Monitor | None) -> SupervisorSpec:
+    """The tree of a runtime: what stands further down depends on what stands above it. Gives the runtime its slots."""
+    children = [
+        ChildSpec("scheduler", Scheduler, kind="scheduler", intensity=CORE_INTENSITY),
+        ChildSpec(
+            "journal",
+            lambda: Journal(runtime.journal),
+            kind="journal",
+            intensity=CORE_INTENSITY,
+            stop_budget_s=UNBOUNDED,  # what is acknowledged must be written
+        ),
+        ChildSpec("calendar", lambda: _calendar(runtime), kind="calendar", intensity=CORE_INTENSITY),
+        _supervisor("tasks", SupervisorSpec(tuple(_jobs_spec(runtime, each) for each in runtime.jobs), parks=True)),
+        _supervisor("queues", SupervisorSpec(_queue_specs(runtime))),
+    ]
+    if monitor is not None:
+        from .monitor.server import Door, MonitorServer
+
+        door = Door(monitor)
+        children.append(
+            ChildSpec(
+                "monitor",
+                lambda: MonitorServer(door, runtime),
+                kind="monitor",
+                stop_budget_s=1.0,
+                parks=True,  # if it cannot stay up it is off; it never takes the rest down
+            )
+        )
+    return SupervisorSpec(tuple(children), Strategy.REST_FOR_ONE)
+
+
+def _supervisor(name: str, spec: SupervisorSpec) -> ChildSpec:
+    return ChildSpec(name, lambda: Supervisor(spec), kind="supervisor", stop_budget_s=UNBOUNDED)
+
+
+def _calendar(runtime: Runtime) -> Calendar:
+    async def upcoming(clock: Clock, after_us: int, until_us: int, limit: int) -> tuple[Due, ...]:
+        return await runtime.read(lambda reader: reader.upcoming(clock, after_us, until_us, limit))
+
+    aftermath = Aftermath(runtime.system.stage, runtime.slots)
+    return Calendar(upcoming, aftermath.wake, aftermath.wake_all)
+
+
+def _jobs_spec(runtime: Runtime, jobs: Jobs) -> ChildSpec:
+    specs = tuple(_task_spec(runtime, jobs, task) for task in jobs.tasks.values())
+    return _supervisor(jobs.identity, SupervisorSpec(specs, parks=True))
+
+
+def _task_spec(runtime: Runtime, jobs: Jobs, task: Task[Any, Any]) -> ChildSpec:
+    plan = TaskPlan(jobs.identity, task.name, task.policy, partial(_perform, runtime, jobs, task))
+    return ChildSpec(task.name, lambda: TaskSupervisor(plan), kind="task", stop_budget_s=UNBOUNDED)
+
+
+def _queue_specs(runtime: Runtime) -> tuple[ChildSpec, ...]:
+    specs: list[ChildSpec] = []
+    for jobs in runtime.jobs:
+        for identity, queue in jobs.queues.items():
+            if identity in runtime.slots:
+                raise InvalidOption("jobs", f"two of them declare the queue {identity}")
+            slots = runtime.slots[identity] = Slots(identity, queue.concurrency)
+            lanes = tuple(lane for lane in lanes_of(jobs) if lane.queue == identity)
+            plan = QueuePlan(slots, queue.batch_size, int(queue.visibility_timeout * SECOND_US), lanes)
+            specs.append(
+                ChildSpec(
+                    identity,
+                    partial(QueueActor, plan, runtime.boot_id),
+                    kind="queue",
+                    stop_budget_s=UNBOUNDED,  # it waits for one commit
+                )
+            )
+    return tuple(specs)
+
+
+async def _perform(runtime: Runtime, jobs: Jobs, task: Task[Any, Any], actor: RunActor) -> object:
+    """One call of a handler, in a context of its own."""
+    try:
+        payload = codec.decode(actor.claimed.payload, task.payload_type)
+    except PayloadInvalid as error:
+        raise Unreadable from error
+    current_runtime.set(runtime)
+    return await task.handler(payload, Context(jobs, runtime.app, actor))
