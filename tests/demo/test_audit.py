@@ -8,7 +8,7 @@ from attrs import evolve
 from callsheet.demo.audit import Findings, Lost, audit
 from callsheet.demo.ledger import Acknowledged, Answered, Entry, Received
 from callsheet.demo.plan import key_of
-from callsheet.enqueue import born
+from callsheet.store.arithmetic import run_of
 from callsheet.store.records import Attempt, History, Lane, Move, NewRun, OutcomeKind, Status, Transition
 
 LANE = Lane("demo/webhooks", "demo/webhooks-jobs", "deliver-webhook", "1")
@@ -19,7 +19,7 @@ FAILED, CRASHED, GOOD = OutcomeKind.FAILED, OutcomeKind.CRASHED, OutcomeKind.SUC
 def history(n: int, *outcomes: OutcomeKind, end: Move | None = Move.SUCCEED, status: Status | None = None) -> History:
     """Run n as a store has it, after attempts that ended so."""
     run_id = f"R{n}"
-    born_as = born(NewRun(run_id, LANE, b"null", 0, idempotency_key=key_of(f"evt-{n}")))
+    born_as = run_of(NewRun(run_id, LANE, b"null", 0, idempotency_key=key_of(f"evt-{n}")))
     attempts = tuple(
         Attempt(run_id, i, 1_000 * n + i, 1_000 * n + i, outcome, None, b"", i, "boot")
         for i, outcome in enumerate(outcomes, 1)
