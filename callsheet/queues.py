@@ -28,7 +28,7 @@ class Queue:
     concurrency: runs on stage at once in this process (1 … 1,000,000). batch_size: runs taken with one claim
     (1 … 10,000). visibility_timeout: the lease in seconds (1 … 86,400); it matters where several runtimes share a store.
 
-    Raises InvalidOption or InvalidName that names the field.
+    Raises InvalidOption, InvalidName or TypeError that names the field.
     """
 
     name: str | None = None
@@ -41,7 +41,11 @@ class Queue:
             check_name(self.name, "queue name")
         _check_int(self.concurrency, "Queue(concurrency)", MAX_CONCURRENCY)
         _check_int(self.batch_size, "Queue(batch_size)", MAX_BATCH)
-        seconds(self.visibility_timeout, "Queue(visibility_timeout)", least=1, most=86_400)
+        what = "Queue(visibility_timeout)"
+        try:
+            seconds(self.visibility_timeout, what, least=1, most=86_400)
+        except ValueError as error:
+            raise InvalidOption(what, str(error).removeprefix(f"{what} ")) from None
 
 
 def _check_int(value: object, what: str, most: int) -> None:

@@ -207,6 +207,12 @@ def test_a_wrong_declaration_is_refused(make: Any) -> None:
         make()
 
 
+def test_a_queue_out_of_its_bounds_names_the_option() -> None:
+    """Every bound of a Queue is refused in the same way."""
+    with pytest.raises(InvalidOption, match=r"^Queue\(visibility_timeout\): must be at least 1 seconds, not 0\.5$"):
+        Queue(visibility_timeout=0.5)
+
+
 async def test_which_runtime_is_meant_must_be_clear(autojump_clock: trio.abc.Clock) -> None:
     """Outside of every block: the only open one; with several of them an error; inside a block: that one."""
     from callsheet.store.memory import MemoryStore
