@@ -30,14 +30,8 @@ _log = logging.getLogger("callsheet.supervisor")
 
 MAX_MESSAGE: Final = 1_000
 """Bytes of an error's message in a report; whole ones and tracebacks are in the log."""
-_LEVELS: Final = {
-    Then.RESTARTED: logging.WARNING,
-    Then.RESTARTED_LATER: logging.WARNING,
-    Then.LEFT: logging.DEBUG,
-    Then.STOPPED: logging.DEBUG,
-    Then.PARKED: logging.ERROR,
-    Then.GAVE_UP: logging.ERROR,
-}
+_TOLD_NEXT: Final = (Then.PARKED, Then.GAVE_UP)
+"""A report of its own follows these, with the error: one traceback is enough."""
 
 
 def error_data(error: BaseException) -> dict[str, str]:
@@ -94,7 +88,7 @@ def sentence(report: Report) -> str:
             who = path if count == 1 else f"{path} ({count:,} children)"
             if exit_ is None:
                 return f"{who} did not stop within {budget_s:g} s"
-            return f"{who} was told to stop within {budget_s:g} s and ended otherwise: {_exit_text(exit_)}"
+            return f"{who} was told to stop and ended otherwise: {_exit_text(exit_)}"
         case Delayed(delay_s=delay_s, generation=generation):
             return f"{path} is started again in {delay_s:g} s (generation {generation})"
         case ChildParked(exit=exit_):
@@ -133,9 +127,12 @@ def _level(report: Report) -> int:
     match report:
         case Started():
             return logging.DEBUG
-        case Ended(exit=exit_, then=then):
-            # a temporary child that crashed is not restarted, and nobody else will say so
-            return max(_LEVELS[then], logging.WARNING if is_abnormal(exit_) else logging.DEBUG)
+        case Ended(then=then) if then in _TOLD_NEXT:
+            return logging.INFO
+        case Ended(exit=exit_, then=Then.LEFT | Then.STOPPED) if not is_abnormal(exit_):
+            return logging.DEBUG
+        case Ended():
+            return logging.WARNING
         case Delayed():
             return logging.INFO
         case StopOverran():
@@ -148,6 +145,8 @@ def _level(report: Report) -> int:
 
 def _error_behind(report: Report) -> BaseException | None:
     match report:
+        case Ended(then=then) if then in _TOLD_NEXT:
+            return None
         case Ended(exit=exit_) | ChildParked(exit=exit_):
             return error_of(exit_)
         case StopOverran(exit=maybe):
