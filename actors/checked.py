@@ -96,8 +96,6 @@ def _kinds(told: Any, bound: Mapping[object, Kinds]) -> Kinds:
         return _kinds(told.__supertype__, bound)
     if _ALIAS is not None and isinstance(told, _ALIAS):
         return _kinds(told.__value__, bound)
-    if told is None:
-        return (type(None),)
     if told in (typing.Never, typing.NoReturn):
         return ()
     if told is typing.LiteralString:

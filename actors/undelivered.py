@@ -103,7 +103,7 @@ class Undelivered:
             self._interval_ends_s, self._samples_left = now_s + INTERVAL_S, SAMPLES_PER_INTERVAL
             self._sample(path, message, why, now_s)
             self._summarize()
-        elif self._samples_left:
+        elif self._samples_left > 0:
             self._sample(path, message, why, now_s)
 
     def by_path(self) -> Counter[str]:

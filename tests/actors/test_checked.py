@@ -98,6 +98,14 @@ class Mixin:
     pass
 
 
+class Tagged(Generic[M]):
+    pass
+
+
+class TaggedByNumber(Tagged[int]):
+    """Generic, and no actor."""
+
+
 class Unbound(Stoppable[M], Generic[M]):
     pass
 
@@ -183,11 +191,14 @@ def test_a_declaration_is_inherited_whatever_stands_beside_it() -> None:
     class Mixed(Mixin, Inherits):
         pass
 
+    class Number(TaggedByNumber, Inherits):
+        pass
+
     class Half(Bare, Stoppable[Tick]):
         """One base says nothing; the other does."""
 
     assert {Tick, Send, Stop} == set(declared(Plain) or ())
-    assert declared(Plain) == declared(Inherits) == declared(Mixed)
+    assert declared(Plain) == declared(Inherits) == declared(Mixed) == declared(Number)
     assert {Tick, Stop} == set(declared(Half) or ())
 
 

@@ -212,6 +212,7 @@ async def test_closing_the_system_ends_every_iteration(reports: Reports, autojum
         nursery.start_soon(read, stream, got)
         await trio.testing.wait_all_tasks_blocked()
         reports.publish(started(1))
+        await trio.testing.wait_all_tasks_blocked()
         reports.close()
     async with reports.subscribe() as stream:
         await read(stream, late)
@@ -234,20 +235,29 @@ async def test_leaving_the_block_ends_the_iteration(reports: Reports) -> None:
 async def test_a_cancelled_reader_takes_nothing_with_it(reports: Reports, autojump_clock: trio.abc.Clock) -> None:
     """A report is either returned or still there for the next reader."""
     got = list[Report]()
-    async with reports.subscribe() as stream:
-        with trio.move_on_after(1) as while_waiting:
-            await anext(stream)
-        reports.publish(started(1))
-        with trio.CancelScope() as before_it_began:
-            before_it_began.cancel()
-            got.append(await anext(stream))
-        with trio.CancelScope() as meanwhile:
-            trio.lowlevel.current_trio_token().run_sync_soon(meanwhile.cancel)
+    woken = trio.CancelScope()
+
+    async def read_one() -> None:
+        with woken:
             got.append(await anext(stream))
 
-    assert while_waiting.cancelled_caught
-    assert before_it_began.cancelled_caught
-    assert [started(1)] == got
+    async with reports.subscribe() as stream, trio.open_nursery() as nursery:
+        with trio.move_on_after(1) as waiting:
+            await anext(stream)
+        nursery.start_soon(read_one)
+        await trio.testing.wait_all_tasks_blocked()
+        reports.publish(started(1))
+        woken.cancel()  # it is on its way with the report
+        reports.publish(started(2))
+        with trio.CancelScope() as not_begun:
+            not_begun.cancel()
+            await anext(stream)
+        await trio.testing.wait_all_tasks_blocked()
+        got.append(await anext(stream))
+
+    assert waiting.cancelled_caught
+    assert not_begun.cancelled_caught
+    assert [started(1), started(2)] == got
 
 
 async def test_reading_lets_others_run(reports: Reports) -> None:
