@@ -5,7 +5,8 @@ Rule 1: one message, one answer, and the answer comes after the commit that hold
 Rule 2: whatever waits when the last commit ends goes into the next one (group commit); nothing is held back to gather
     more. A batch that fails is rolled back and halved, so that a bad message fails alone.
 Rule 3: what ends or cancels a run is never refused for want of room and never given up while the store may heal.
-Not here: what to write (whoever sends it), how it is stored (`callsheet.store`).
+Rule 4: it may be killed anywhere: what it has in hand is in `JournalState`, which is given to every incarnation.
+Not here: what to write (whoever sends it), what goes into a batch (`batch`), how it is stored (`callsheet.store`).
 """
 
 from __future__ import annotations
@@ -16,36 +17,20 @@ from functools import partial
 from typing import Any, Final, Literal, TypeAlias
 
 import trio
-from attrs import define, evolve, field, frozen
+from attrs import define, field
 
-from ..store.contract import (
-    Answer,
-    Cancel,
-    Command,
-    Insert,
-    Inserted,
-    NoteLate,
-    Register,
-    Renew,
-    Rescue,
-    Rescued,
-    Settle,
-    Store,
-    Unregister,
-)
-from ..store.errors import CallsheetError, IllegalMove, MalformedCommand, OutcomeUnknown, StoreError
-from ..store.records import Owner
+from ..store.contract import Answer, ClaimedRuns, Command, Register, Rescue, Rescued, Store, Unregister
+from ..store.errors import CallsheetError, OutcomeUnknown
+from ..store.records import Now, Owner
 from .actor import Actor
+from .batch import KEPT, MAX_BATCH, Hand, Write, concerns_one, hand_back_for_nobody
+from .doubt import write_in_doubt
 from .ref import Ref
 from .reply import Answerable, Forward, Reply
 from .writer import Writer
 
 _log = logging.getLogger("callsheet.journal")
 
-MAX_BATCH: Final = 2_000
-"""Messages in one commit: bounds how long the last of them waits."""
-MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
-"""Payload bytes in one commit; one larger message goes alone."""
 MAX_WAITING: Final = 10_000
 """Messages that may wait; beyond it new work is refused (`Overloaded`), completions and cancels are not."""
 RETRY_S: Final = 0.25
@@ -57,9 +42,6 @@ RESCUE_PAGE: Final = 1_000
 ALL: Final = 1_000_000_000
 """Our own runs are taken back with one command: no more than there are slots, and none that is claimed meanwhile."""
 
-Kept: TypeAlias = Settle | Cancel | NoteLate | Rescue | Renew | Register | Unregister
-"""Commands that wait for a store to heal instead of failing: nobody else would do them."""
-
 
 class Overloaded(CallsheetError):
     """Too many messages wait for the journal already. Nothing was stored; try again later."""
@@ -68,14 +50,11 @@ class Overloaded(CallsheetError):
         return f"{MAX_WAITING:,} messages wait for the journal: nothing was stored, try again later"
 
 
-@frozen(eq=False)
-class Write:
-    """Do this, durably, and tell me."""
+class AskerGone(CallsheetError):
+    """Nobody is left to start what a claim brings: it was not made, or handed back at once."""
 
-    command: Command
-    reply: Answerable[Any]
-    again: bool = False
-    """Whether it may have been done before: the commit that held it failed, and nobody knows with which outcome."""
+    def __str__(self) -> str:
+        return "whoever asked for these runs is gone: they wait for somebody else"
 
 
 Committed: TypeAlias = Callable[[Sequence[Command], Sequence[Answer]], object]
@@ -93,13 +72,24 @@ class JournalState:
     on_stage: Callable[[], frozenset[str]] = frozenset
     """The ids of the runs that have a live actor."""
     commits: int = 0
-    in_hand: list[Write] = field(factory=list)
-    """Taken from the mailbox and not answered yet; a new incarnation begins with it."""
+    incarnations: int = 0
+    hand: Hand = field(factory=Hand)
+    trouble: Exception | None = None
+    """What the store refused the last commit with (`StoreBusy`, `StoreFull`, ...), until it takes one again."""
 
     def give_up(self, error: Exception) -> None:
         """No incarnation will follow: whoever still waits for an answer is told."""
-        left, self.in_hand = self.in_hand, []
+        self.land()
+        left = self.hand.drop(len(self.hand))
         _fail(left, error)
+
+    def land(self) -> None:
+        """An incarnation died while a commit was under way: nobody knows with which outcome."""
+        if self.hand.flight is not None:
+            n, tried_us = self.hand.flight
+            self.hand.flight = None
+            error = OutcomeUnknown(self.store.name, "the journal died over it")
+            _fail(self.hand.doubt(n, error, tried_us), error)
 
 
 class Journal(Actor[Write]):
@@ -107,19 +97,19 @@ class Journal(Actor[Write]):
 
     def __init__(self, state: JournalState) -> None:
         self._state = state
-        self._refused_with: type[Exception] | None = None
 
     async def on_start(self) -> None:
         """Register this runtime, and take back what dead processes left running: in pages, while new work goes on."""
         state = self._state
+        state.incarnations += 1
+        state.land()
         news = [Write(Register(state.owner), Reply())]
-        if self.cell.generation > 1:  # whoever waited for a claim of the incarnation before us may be gone
-            news.append(self._rescue("own"))
+        if state.incarnations > 1:  # whoever waited for a claim of the incarnation before us may be gone
+            state.hand.must_rescue = True
         if state.store.exclusive:
             news.append(self._rescue("others"))
-        # first what was kept: a run whose end waits to be settled is not one that nobody runs
-        left, state.in_hand = state.in_hand, []
-        self.cell.mailbox.put_back([*left, *self.cell.mailbox.take_now(), *news])
+        # first what is in hand and what waits: a run whose end waits to be settled is not one that nobody runs
+        self.cell.mailbox.put_back([*self.cell.mailbox.take_now(), *news])
 
     def _rescue(self, scope: Literal["own", "others"]) -> Write:
         state = self._state
@@ -138,132 +128,137 @@ class Journal(Actor[Write]):
 
     async def receive_all(self, messages: Sequence[Write]) -> None:
         """Commit all of it, in groups of bounded size."""
-        state = self._state
-        most = MAX_BATCH
+        hand, most = self._state.hand, MAX_BATCH
         self._take(messages)
-        while state.in_hand:
-            group = _first_group(state.in_hand, most)
+        while hand:
+            await trio.lowlevel.checkpoint_if_cancelled()  # whoever kills us does not wait until nothing waits
+            if hand.must_rescue and not hand.is_in_doubt:
+                hand.must_rescue = False
+                hand.take([self._rescue("own")])
+            group = hand.group(most, urgent_only=self._state.trouble is not None)
+            if unwanted := hand.unwanted(group):
+                _fail(unwanted, AskerGone())
+                continue
             try:
-                answers = await self._store_write(group)
+                answers = await self._commit(group)
             except Exception as error:  # noqa: BLE001 -- whoever asked is told
-                if len(group) > 1 and _concerns_one(error):  # look for it in halves
-                    most = len(group) // 2
-                    continue
-                state.in_hand[: len(group)] = kept = self._after_failure(group, error)
-                if kept:
-                    await trio.sleep(RETRY_S)
+                if not (len(group) > 1 and concerns_one(error)):
+                    if not await self._go_on_after(group, error):
+                        return
+                else:
+                    most = len(group) // 2  # look for it in halves
             else:
                 most = min(MAX_BATCH, most * 2)
-                del state.in_hand[: len(group)]
                 self._committed(group, answers)
-            if len(state.in_hand) < MAX_BATCH:  # what came meanwhile joins the next group
-                self._take(self.cell.mailbox.take_now())
+            self._take_more()
 
     def _take(self, messages: Sequence[Write]) -> None:
         """Hold them until they are answered. What is no Write crashes us once, and is not among what we hold."""
-        self._state.in_hand += [each for each in messages if isinstance(each, Write)]
+        self._state.hand.take([each for each in messages if isinstance(each, Write)])
         for each in messages:
             if not isinstance(each, Write):
                 raise TypeError(f"the journal takes a Write, not {type(each).__name__}")
 
+    def _take_more(self) -> None:
+        """What came meanwhile: new work only while there is room, and not once we are told to stop."""
+        mailbox = self.cell.mailbox
+        messages = mailbox.take_now()
+        if messages and (self.cell.stopping or len(self._state.hand.work) >= MAX_BATCH):
+            mailbox.put_back([each for each in messages if not _goes_ahead(each)])
+            messages = [each for each in messages if _goes_ahead(each)]
+        if messages:
+            self._take(messages)
+
     async def on_stop(self) -> None:
-        """When we are told to stop: write everything that still waits, then sign off."""
+        """When we are told to stop: write everything that waits by now, then sign off."""
         if self.cell.stopping:
             waiting = [each for each in self.cell.mailbox.take_now() if isinstance(each, Write)]
             await self.receive_all([*waiting, Write(Unregister(self._state.owner.boot_id), Reply())])
 
     # -- one group
 
-    async def _store_write(self, group: list[Write]) -> list[Answer]:
-        commands = [write.command for write in group]
-        now = self.stage.seams.now()
-        return await self._state.writer.call(lambda: self._state.store.write(commands, now))
+    async def _commit(self, group: list[Write]) -> list[Answer]:
+        state, now = self._state, self.stage.seams.now()
+        state.hand.flight = len(group), now.steady_us
+        return await state.writer.call(partial(_write, state, group, now))
 
     def _committed(self, group: list[Write], answers: list[Answer]) -> None:
-        self._state.commits += 1
+        """No checkpoint between the commit and the last answer: a kill finds all of it told, or nothing of it done."""
+        state = self._state
+        state.commits += 1
+        state.hand.drop(len(group))
+        state.hand.flight = None
         self._trouble(None)
-        for n, write in enumerate(group):
-            if write.again:
-                answers[n] = _as_first(write.command, answers[n])
-            _contain(write.reply.answer, answers[n])
-        for listener in self._state.on_committed:
-            _contain(listener, [write.command for write in group], answers)
+        for write, answer in zip(group, answers, strict=True):
+            if type(answer) is ClaimedRuns and not write.is_wanted:
+                if answer.runs:
+                    state.hand.take([hand_back_for_nobody(answer.runs)])
+                _contain(write.reply.fail, AskerGone())
+            else:
+                _contain(write.reply.answer, answer)
+        commands = [write.command for write in group]
+        for listener in state.on_committed:
+            _contain(listener, commands, answers)
 
-    def _after_failure(self, group: list[Write], error: Exception) -> list[Write]:
-        """Tell whoever must know; what is returned is tried again until the store takes it."""
-        if _concerns_one(error):
+    async def _go_on_after(self, group: list[Write], error: Exception) -> bool:
+        """Tell whoever must know; what is kept is tried again until the store takes it. False: by the next incarnation."""
+        hand = self._state.hand
+        flight, hand.flight = hand.flight, None
+        assert flight is not None
+        if concerns_one(error):
             _log.error("the store could not do %s", type(group[0].command).__name__, exc_info=error)
-            _fail(group, error)
-            return []
+            for write in hand.drop(len(group)):
+                _contain(write.reply.fail if write.doubt is None else write.fail, error)
+            return True
         self._trouble(error)
         stop_by_s = self.stage.stop_by_s
         if stop_by_s is not None and self.stage.seams.clock.mono_s() > stop_by_s + CLOSE_S:
-            _log.error("%d steps could not be written before the end: %s", len(group), error)
-            _fail(group, error)
-            return []
-        in_doubt = isinstance(error, OutcomeUnknown)
-        kept: list[Write] = []
-        for write in group:
-            if isinstance(write.command, Kept) or (in_doubt and _may_repeat(write)):
-                kept.append(evolve(write, again=write.again or in_doubt))
-            else:
-                _fail([write], error)
-        if in_doubt:
-            kept.append(self._rescue("own"))  # a claim among them may have started runs that nobody heard of
-        return kept
+            _log.error("%d steps could not be written before the end: %s", len(hand), error)
+            _fail(hand.drop(len(hand)), error)
+            return True
+        if isinstance(error, OutcomeUnknown):  # nothing of the rest was tried: it waits until we know
+            _fail(hand.doubt(len(group), error, flight[1]), error)
+        else:
+            _fail(hand.refused(), error)
+        if hand.urgent:
+            if self.cell.stopping and stop_by_s is None:  # only we are restarted: that must not wait for the store
+                return False
+            await trio.sleep(RETRY_S)
+        return True
 
     def _trouble(self, error: Exception | None) -> None:
-        """Say when the store begins to refuse, and when it takes writes again."""
-        kind = None if error is None else type(error)
-        if kind is not self._refused_with:
-            self._refused_with = kind
+        """Show and say when the store begins to refuse, and when it takes writes again."""
+        before, self._state.trouble = self._state.trouble, error
+        if type(before) is not type(error):
             if error is None:
                 _log.info("the store takes writes again")
             else:
                 _log.error("the store refuses writes, steps wait: %s", error)
 
 
-def _concerns_one(error: Exception) -> bool:
-    """Whether one command of the batch is to blame; else it is the store, and nothing would go through now."""
-    return not isinstance(error, StoreError) or isinstance(error, IllegalMove | MalformedCommand)
+def _write(state: JournalState, group: Sequence[Write], now: Now) -> list[Answer]:
+    """In the writer's thread."""
+    if any(write.doubt is not None for write in group):
+        return write_in_doubt(state.store, state.owner, group, now)
+    return state.store.write([write.command for write in group], now)
 
 
-def _may_repeat(write: Write) -> bool:
-    """An insert says by its ids whether it was done before; once is enough, the next time its caller may decide."""
-    return isinstance(write.command, Insert) and not write.again
+def _goes_ahead(message: object) -> bool:
+    """Whether room is made for it, always: it ends or cancels something."""
+    return isinstance(message, Write) and type(message.command) in KEPT
 
 
-def _as_first(command: Command, answer: Answer) -> Answer:
-    """What the first try of a repeated command would have answered: a run found under its own id was stored by it."""
-    if not isinstance(command, Insert) or not isinstance(answer, Inserted):
-        return answer
-    pairs = zip(command.runs, answer.existing, strict=True)
-    return Inserted(tuple(None if found is not None and found.id == run.id else found for run, found in pairs))
-
-
-def _fail(group: Sequence[Write], error: Exception) -> None:
-    for write in group:
-        _contain(write.reply.fail, error)
+def _fail(writes: Sequence[Write], error: Exception) -> None:
+    for write in writes:
+        _contain(write.fail, error)
 
 
 def _contain(call: Callable[..., object], *arguments: object) -> None:
     """Whoever is told of a commit cannot harm the journal."""
     try:
         call(*arguments)
-    except Exception:  # noqa: BLE001 -- logged; the loop goes on
+    except BaseException:  # noqa: BLE001 -- a plain call: nothing here is a cancellation of ours; logged
         _log.exception("%r failed over what the journal told it", call)
-
-
-def _first_group(waiting: Sequence[Write], most: int) -> list[Write]:
-    group: list[Write] = []
-    size = 0
-    for write in waiting[:most]:
-        if isinstance(write.command, Insert):
-            size += sum(len(run.payload) for run in write.command.runs)
-        if group and size > MAX_BATCH_BYTES:
-            break
-        group.append(write)
-    return group
 
 
 async def write(journal: Ref[Write], command: Command) -> Answer:
@@ -273,7 +268,7 @@ async def write(journal: Ref[Write], command: Command) -> Answer:
     Cancelling the wait leaves the outcome unknown: the command may still be done. Raises Overloaded when too much waits
     already (nothing was stored then), and what the store raised.
     """
-    if journal.waiting > MAX_WAITING and not isinstance(command, Kept):
+    if journal.waiting > MAX_WAITING and type(command) not in KEPT:
         raise Overloaded
     reply: Reply[Answer] = Reply()
     send(journal, command, reply)
@@ -282,5 +277,5 @@ async def write(journal: Ref[Write], command: Command) -> Answer:
 
 def send(journal: Ref[Write], command: Command, reply: Answerable[Any]) -> None:
     """Have the journal do `command` and tell `reply`. What ends or cancels a run goes ahead of new work."""
-    tell = journal.tell_control if isinstance(command, Kept) else journal.tell
+    tell = journal.tell_control if type(command) in KEPT else journal.tell
     tell(Write(command, reply))

@@ -13,13 +13,11 @@ from collections.abc import Mapping, Sequence
 from attrs import define
 
 from ..actors.calendar import Expect
-from ..actors.run import StopReason
 from ..actors.stage import Stage
 from ..store.contract import Answer, Cancel, CancelAnswer, Command, Insert, Inserted, Rescue, Rescued
-from ..store.records import Clock, Due, Lane, NewRun, Status
+from ..store.records import Clock, Due, NewRun, Status
 from . import paths
 from .slots import Slots
-from .task import StopRun
 
 
 @define(eq=False)
@@ -68,20 +66,12 @@ class Aftermath:
 
     def _canceled(self, answer: CancelAnswer) -> None:
         if answer.canceled and answer.was is Status.RUNNING and answer.lane is not None:
-            self._stop(answer.lane, answer)
-        elif answer.was is Status.CANCELED:  # perhaps by us, in a commit whose outcome was unknown
-            self._stop_on_stage(answer.run_id)
-
-    def _stop(self, lane: Lane, answer: CancelAnswer) -> None:
-        supervisor = self.stage.whereis(paths.task(lane.jobs, lane.task))
-        if supervisor is not None and answer.claim_id is not None:
-            supervisor.tell_control(StopRun(answer.run_id, answer.claim_id))
-
-    def _stop_on_stage(self, run_id: str) -> None:
-        for slots in self.slots.values():
-            actor = slots.on_stage.get(run_id)
-            if actor is not None:
-                actor.stop(StopReason.CANCELED)
+            slots = self.slots.get(answer.lane.queue)
+            if slots is not None:
+                slots.cancel(answer.run_id, answer.claim_id)
+        elif answer.was is Status.CANCELED:  # by somebody else, perhaps while it runs here
+            for each in self.slots.values():
+                each.cancel(answer.run_id)
 
     def _rescued(self, answer: Rescued) -> None:
         for queue in {run.lane.queue for run in answer.runs}:

@@ -14,15 +14,17 @@ from typing import Final, TypeAlias, assert_never
 from attrs import frozen
 
 from ..actors.actor import Actor
-from ..actors.cell import CellState
-from ..actors.journal import Write, send
+from ..actors.batch import Write
+from ..actors.cell import Cell, CellState
+from ..actors.journal import send
 from ..actors.ref import Ref
-from ..actors.reply import Forward, Reply
-from ..store.contract import Claim, ClaimedRuns, Settle, Settlement
-from ..store.records import Claimed, Lane, Move, OutcomeKind, Verdict
+from ..actors.reply import Forward
+from ..store.contract import Claim, ClaimedRuns
+from ..store.records import Claimed, Lane
 from . import paths
+from .settling import Settling
 from .slots import Slots
-from .task import StageRuns, TaskMessage
+from .task import StageRuns, TaskMessage, TaskSupervisor
 
 _log = logging.getLogger("callsheet.queue")
 
@@ -30,8 +32,6 @@ RETRY_S: Final = 0.25
 """Wait before a claim that failed is tried again."""
 
 _WORKING: Final = (CellState.STARTING, CellState.RUNNING)
-
-HAND_BACK: Final = Verdict(Move.HAND_BACK, OutcomeKind.INTERRUPTED, cause="interrupted before it started")
 
 
 @frozen
@@ -69,6 +69,18 @@ class QueuePlan:
     """What this runtime can run of it."""
 
 
+@frozen(eq=False)
+class ClaimReply(Forward[ClaimedRuns]):
+    """Hands the answer to a claim to whichever incarnation of the queue lives then."""
+
+    cell: Cell[QueueMessage]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether one lives: else the claim is not made, or what it brought is handed back by the journal."""
+        return self.cell.state in _WORKING
+
+
 class QueueActor(Actor[QueueMessage]):
     """Keeps the slots of one queue full."""
 
@@ -82,6 +94,7 @@ class QueueActor(Actor[QueueMessage]):
     async def on_start(self) -> None:
         """Look at once; a claim that an earlier incarnation sent still comes to our mailbox."""
         self._journal: Ref[Write] = self.stage.registry[paths.JOURNAL].ref
+        self._settling = Settling(self.stage, self._journal)
         self._slots.on_wake = self._wake_self
         self._slots.woken = True
         self._wake_self()
@@ -122,17 +135,15 @@ class QueueActor(Actor[QueueMessage]):
             return
         slots.reserved += asked
         command = Claim(self._owner, self.stage.seams.ids.claim_id(), lanes, asked, plan.lease_us)
-        send(self._journal, command, Forward(lambda got: self._got(asked, got), lambda e: self._failed(asked, e)))
+        reply = ClaimReply(lambda got: self._got(asked, got), lambda error: self._failed(asked, error), self.cell)
+        send(self._journal, command, reply)
 
     def _got(self, asked: int, answer: ClaimedRuns) -> None:
-        """Called by the journal: count what we got at once; start it, or hand it back when nobody here would."""
+        """Called by the journal: count what we got at once."""
         self._slots.reserved -= asked
         for run in answer.runs:
             self._slots.on_stage[run.run_id] = None
-        if self.cell.state in _WORKING:
-            self.ref.tell_control(Got(asked, answer.runs))
-        else:
-            self._hand_back(answer.runs)
+        self.ref.tell_control(Got(asked, answer.runs))
 
     def _failed(self, asked: int, error: BaseException) -> None:
         self._slots.reserved -= asked
@@ -140,9 +151,12 @@ class QueueActor(Actor[QueueMessage]):
             self.ref.tell_control(ClaimFailed(error))
 
     def _supervisor(self, jobs: str, task: str) -> Ref[TaskMessage] | None:
-        """Of a task; None while it is down: parked, or on its way to a restart."""
+        """Of a task; None while it starts nothing: parked, or on its way to a restart."""
         cell = self.stage.registry.get(paths.task(jobs, task))
-        return None if cell is None or cell.state not in _WORKING else cell.ref
+        if cell is None or cell.state not in _WORKING:
+            return None
+        # one that crashed counts as working until its handlers have ended: it would hand back what we claim, at once
+        return None if isinstance(cell.actor, TaskSupervisor) and cell.actor.is_closing else cell.ref
 
     def _hand_over(self, runs: tuple[Claimed, ...]) -> None:
         by_task: dict[tuple[str, str], list[Claimed]] = {}
@@ -151,23 +165,12 @@ class QueueActor(Actor[QueueMessage]):
         for (jobs, task), theirs in by_task.items():
             supervisor = self._supervisor(jobs, task)
             if supervisor is None:  # it was there when we claimed
-                self._hand_back(tuple(theirs))
+                self._settling.hand_back(theirs, self._slots)
                 continue
             supervisor.tell(StageRuns(tuple(theirs), self._slots))
 
     async def on_stop(self) -> None:
-        """Hand back what came too late to be started; a claim still under way is handed back when it is answered."""
+        """Hand back what came too late to be started; what a claim still under way brings, the journal hands back."""
         for message in self.cell.mailbox.take_now():
             if isinstance(message, Got):
-                self._hand_back(message.runs)
-
-    def _hand_back(self, runs: tuple[Claimed, ...]) -> None:
-        if runs:
-            send(self._journal, Settle(tuple(settlement(run, HAND_BACK) for run in runs)), Reply())
-        for run in runs:
-            self._slots.leave(run.run_id)
-
-
-def settlement(run: Claimed, verdict: Verdict) -> Settlement:
-    """The guarded end of the attempt that `run` was claimed for."""
-    return Settlement(run.run_id, run.attempt, run.claim_id, run.fence, verdict)
+                self._settling.hand_back(message.runs, self._slots)

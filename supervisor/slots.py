@@ -2,7 +2,7 @@
 The slots of a queue: how many runs it may have on stage, and which ones it has.
 
 Rule: what is free is computed from who is there, never only counted; so neither a canceled, nor a stuck, nor a zombie
-run is ever counted as gone while it lives. It outlives the queue actor, like the runs it knows.
+run is ever counted as gone while it lives. It outlives the queue actor and the task supervisors, like the runs it knows.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from attrs import define, field
 
-from ..actors.run import RunActor
+from ..actors.run import RunActor, StopReason
 
 
 @define(eq=False)
@@ -27,6 +27,8 @@ class Slots:
     on_wake: Callable[[], object] = field(default=lambda: None)
     """Set by the queue actor; called once per `wake` until it has looked."""
     woken: bool = False
+    canceled: set[str] = field(factory=set)
+    """Those of `on_stage` that were canceled before they had an actor: they are not to have one."""
 
     @property
     def free(self) -> int:
@@ -42,4 +44,15 @@ class Slots:
     def leave(self, run_id: str) -> None:
         """A run's actor has ended, or will never start: its slot is free."""
         self.on_stage.pop(run_id, None)
+        if self.canceled:
+            self.canceled.discard(run_id)
         self.wake()
+
+    def cancel(self, run_id: str, claim_id: bytes | None = None) -> None:
+        """This run was canceled, durably: stop its handler (of this claim, where given), or see that it never starts."""
+        actor = self.on_stage.get(run_id)
+        if actor is not None:
+            if claim_id is None or actor.claimed.claim_id == claim_id:
+                actor.stop(StopReason.CANCELED)
+        elif run_id in self.on_stage:
+            self.canceled.add(run_id)

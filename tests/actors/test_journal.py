@@ -11,9 +11,10 @@ import trio
 import trio.testing
 from attrs import define, evolve, field
 
+from callsheet.actors.batch import Write
 from callsheet.actors.cell import Cell
 from callsheet.actors.exits import Crashed
-from callsheet.actors.journal import CLOSE_S, Journal, JournalState, Overloaded, Write, write
+from callsheet.actors.journal import CLOSE_S, Journal, JournalState, Overloaded, write
 from callsheet.actors.reply import Reply
 from callsheet.actors.writer import InlineWriter
 from callsheet.store.contract import (
@@ -204,7 +205,9 @@ async def test_a_store_that_refuses_turns_new_work_away_and_keeps_endings(
             house.claim,
         )
 
-        assert [error, Settled((Status.SUCCEEDED,)), error] == [results[0], results[1], results[3]]
+        assert [repr(error)] * 2 == [repr(results[0]), repr(results[3])]
+        assert results[0] is not results[3]  # each asker raises an exception of its own
+        assert Settled((Status.SUCCEEDED,)) == results[1]
         assert isinstance(results[2], CancelAnswer)
         assert (Status.SUCCEEDED, Status.CANCELED) == (house.status("a"), house.status("b"))
         assert ["a", "b"] == house.listed()
@@ -241,21 +244,6 @@ async def test_a_second_unknown_outcome_is_told_to_the_caller(autojump_clock: tr
             await house.write(Insert((new("a"),)))
 
         assert ["a"] == house.listed()
-
-
-async def test_runs_of_a_claim_with_unknown_outcome_are_taken_back(autojump_clock: trio.abc.Clock) -> None:
-    """A claim that may have been durable is failed, and what it started is handed back; what is on stage stays."""
-    async with open_journal() as house:
-        await house.write(Insert((new("a"), new("b"))))
-        await house.claim(limit=1)
-        house.state.on_stage = lambda: frozenset({"a"})
-        house.store.after = [OutcomeUnknown("x", "disk I/O error")]
-
-        with pytest.raises(OutcomeUnknown):
-            await house.claim(b"second")
-        await trio.sleep(1)
-
-        assert (Status.RUNNING, Status.QUEUED) == (house.status("a"), house.status("b"))
 
 
 async def test_an_ending_with_unknown_outcome_counts_once(autojump_clock: trio.abc.Clock) -> None:
