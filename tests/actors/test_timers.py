@@ -1,4 +1,4 @@
-"""Timers as data, against a sorted list; and the actor that pumps them."""
+"""Timers as data, in seconds; and the actor that pumps them. (The wheel under them: test_wheel.)"""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from collections.abc import Callable
 import pytest
 import trio
 import trio.testing
-from attrs import define, field
 from hypothesis import given
 from hypothesis import strategies as st
 
 from callsheet.actors.exits import Crashed
-from callsheet.actors.scheduler import BUDGET
-from callsheet.actors.timers import Timer, Timers
+from callsheet.actors.scheduler import BUDGET, Scheduler
+from callsheet.actors.timers import TICKS_PER_S, Timer, Timers, TooManyTimers, past_tick, to_tick
+from callsheet.actors.wheel import FIRE_COST
 
-from .world import open_world, settle
+from .world import World, open_world, settle
 
 
-def fire(timers: Timers, now_s: float, limit: int = 1_000_000) -> None:
-    for call in timers.due(now_s, limit):
-        call()
+def fire(timers: Timers, now_s: float, budget: int = 1_000_000_000) -> bool:
+    """Make the calls that are due; whether there is more to do."""
+    return timers.advance(now_s, budget, lambda call: call())
 
 
 # ---------------------------------------------------------------- as data
@@ -93,85 +93,199 @@ def test_a_timer_made_by_a_call_is_never_called_from_inside_it() -> None:
         fired.append("first")
 
     timers.at(1, first)
-    fire(timers, 1)
 
+    assert fire(timers, 1)
+    assert ["first"] == fired
+    assert not fire(timers, 1)
     assert ["first", "second"] == fired
 
 
-def test_the_limit_bounds_one_look() -> None:
-    """At most `limit` timers are taken with one look; the rest are still due."""
+def test_the_budget_bounds_one_advance() -> None:
+    """What a small budget does not reach is still due, and the advance says so."""
     timers, fired = Timers(), list[int]()
     for n in range(5):
         timers.at(0, lambda n=n: fired.append(n))
 
-    fire(timers, 0, limit=3)
-
+    assert fire(timers, 0, budget=2 * FIRE_COST + 2)
     assert [0, 1, 2] == fired
     assert 2 == len(timers)
+    assert not fire(timers, 0)
+    assert [0, 1, 2, 3, 4] == fired
+
+
+def test_a_failing_call_is_the_only_one_that_is_lost() -> None:
+    """What a call raises comes out of the advance; the next one goes on with the call after it."""
+    timers, fired = Timers(), list[str]()
+    timers.at(1, lambda: 1 / 0)
+    timers.at(1, lambda: fired.append("x"))
+
+    with pytest.raises(ZeroDivisionError):
+        fire(timers, 1)
+    assert 1 == len(timers)
+    fire(timers, 1)
+
+    assert ["x"] == fired
+
+
+def test_the_clock_may_go_back() -> None:
+    """A time that is before the last one fires nothing and breaks nothing."""
+    timers, fired = Timers(), list[str]()
+    fire(timers, 100)
+    timers.at(101, lambda: fired.append("x"))
+
+    fire(timers, 1)
+    assert [] == fired
+
+    fire(timers, 101)
+    assert ["x"] == fired
 
 
 def test_cancelled_timers_do_not_pile_up() -> None:
-    """A heap of mostly cancelled timers is compacted: memory follows the living ones."""
+    """A cancelled timer lets go of its call at once; what is left of ten thousand is next to nothing, near or far."""
     timers = Timers()
     kept = timers.at(0.5, lambda: None)
 
     for n in range(10_000):
-        timers.at(1_000 + n, lambda: None).cancel()
+        for when_s in (0.4, 30, 1_000 + n):
+            timer = timers.at(when_s, lambda: None)
+            timer.cancel()
+            assert timer.call is None
 
+    wheel = timers.wheel
     assert 1 == len(timers)
-    assert len(timers._heap) < 200
+    assert 200 > sum(map(len, wheel._near.values())) + len(wheel._far) + len(wheel._far_keys)
     assert kept.cancel()
 
 
-@define(eq=False)
-class Model:
-    """Timers as a sorted list."""
+@pytest.mark.parametrize("when_s", [math.inf, -math.inf, math.nan])
+def test_a_time_that_never_comes_is_refused(when_s: float) -> None:
+    """A timer needs a finite time, when it is made and when it is moved; a refusal leaves it where it was."""
+    timers = Timers()
+    timer = timers.at(1, lambda: None)
 
-    waiting: list[tuple[float, int]] = field(factory=list)
-    fired: list[int] = field(factory=list)
+    with pytest.raises(ValueError, match=f"a timer needs a finite time, in seconds: not {when_s}"):
+        timers.at(when_s, lambda: None)
+    with pytest.raises(ValueError, match="a timer needs a finite time"):
+        timer.reschedule(when_s)
 
-    def advance(self, now_s: float, limit: int) -> None:
-        self.waiting.sort()
-        due = [entry for entry in self.waiting if entry[0] <= now_s][:limit]
-        self.waiting = [entry for entry in self.waiting if entry not in due]
-        self.fired += [number for _, number in due]
-
-    def cancel(self, number: int) -> bool:
-        before = len(self.waiting)
-        self.waiting = [entry for entry in self.waiting if entry[1] != number]
-        return len(self.waiting) < before
+    assert 1 == len(timers)
+    assert 1 == timers.next_s()
 
 
-times = st.one_of(st.integers(0, 20).map(float), st.floats(0, 1e9))
-steps = st.one_of(
-    st.tuples(st.just("add"), times),
-    st.tuples(st.just("cancel"), st.integers(0, 60)),
-    st.tuples(st.just("advance"), times, st.integers(1, 10)),
-)
+def test_a_timer_can_be_moved() -> None:
+    """A timer that is moved fires once, at its new time, earlier or later; one that is over cannot be moved."""
+    timers, fired = Timers(), list[str]()
+    sooner = timers.at(50, lambda: fired.append("sooner"))
+    later = timers.at(2, lambda: fired.append("later"))
+
+    assert sooner.reschedule(1)
+    assert later.reschedule(60)
+    fire(timers, 1)
+    assert ["sooner"] == fired
+    fire(timers, 59.9)
+    assert ["sooner"] == fired
+    fire(timers, 60)
+
+    assert ["sooner", "later"] == fired
+    assert not sooner.reschedule(100)
+    later.cancel()
+    assert not later.reschedule(100)
+    assert 0 == len(timers)
 
 
-@given(st.lists(steps, max_size=150))
-def test_timers_behave_like_a_sorted_list(story: list[tuple[str, float] | tuple[str, float, int]]) -> None:
-    """Whatever is added, cancelled and awaited: what fires, in which order, and what is left is that of the model."""
-    timers, model = Timers(), Model()
-    fired: list[int] = []
-    made: list[Timer] = []
+def test_timers_are_counted_by_owner() -> None:
+    """`counts` names every owner that has timers pending, and no other: cancelled and fired ones are gone from it."""
+    timers = Timers()
+    timers.at(1, lambda: None)
+    timers.at(1, lambda: None, owner="a")
+    cancelled = timers.at(1, lambda: None, owner="b")
+    moved = timers.at(1, lambda: None, owner="b")
+    timers.at(3, lambda: None, owner="c")
+    assert {"a": 1, "b": 2, "c": 1} == timers.counts()
 
-    for step in story:
-        match step:
-            case ("add", when_s):
-                number = len(made)
-                made.append(timers.at(when_s, lambda number=number: fired.append(number)))
-                model.waiting.append((when_s, number))
-            case ("cancel", number):
-                if number < len(made):
-                    assert model.cancel(int(number)) == made[int(number)].cancel()
-            case ("advance", now_s, limit):
-                fire(timers, now_s, limit)
-                model.advance(now_s, limit)
-        assert model.fired == fired
-        assert len(model.waiting) == len(timers)
-        assert min(model.waiting, default=(math.inf, 0))[0] == timers.next_s()
+    cancelled.cancel()
+    cancelled.cancel()
+    moved.reschedule(2)
+    assert {"a": 1, "b": 1, "c": 1} == timers.counts()
+
+    fire(timers, 2)
+    assert {"c": 1} == timers.counts()
+
+
+def test_there_is_a_limit() -> None:
+    """One timer too many is refused with the number and the owner; there is room again when one fired or was cancelled."""
+    timers = Timers(limit=2)
+    first, _ = timers.at(1, lambda: None), timers.at(2, lambda: None)
+
+    with pytest.raises(TooManyTimers, match=r"no timer for me: 2 are pending, which is the limit") as caught:
+        timers.at(3, lambda: None, owner="me")
+    assert (2, "me") == (caught.value.pending, caught.value.owner)
+    assert {} == timers.counts()
+
+    first.cancel()
+    timers.at(3, lambda: None)
+    fire(timers, 2)
+    timers.at(4, lambda: None)
+    assert 2 == len(timers)
+
+
+def test_only_an_earlier_timer_is_reported() -> None:
+    """Whoever sleeps is told of a timer that is earlier than its waking, made or moved, and of no other."""
+    timers, told = Timers(), list[float]()
+    timers.at(10, lambda: None)
+    timers.on_earlier = told.append
+
+    assert 10 == timers.arm()
+    timers.at(11, lambda: None)
+    timers.at(10, lambda: None)
+    timer = timers.at(9, lambda: None)
+    timers.at(9.5, lambda: None)
+    timer.reschedule(20)
+    timer.reschedule(8)
+
+    assert [9, 8] == told
+
+
+def test_whoever_is_awake_is_not_told_of_earlier_timers() -> None:
+    """What is added while the timers are pumped is seen by the look that follows: nobody needs to be woken."""
+    timers, told = Timers(), list[float]()
+    timers.on_earlier = told.append
+    timers.at(1, lambda: timers.at(0.5, lambda: None))
+    told.clear()
+    timers.arm()
+
+    assert fire(timers, 1)
+    timers.at(0.1, lambda: None)
+
+    assert [] == told
+    assert 1 >= timers.next_s()
+
+
+times = st.one_of(st.integers(0, 10**9).map(lambda ms: ms / 1000), st.floats(-1e6, 1e12))
+
+
+@given(times, times)
+def test_no_rounding_makes_a_timer_early_or_a_sleeper_late(when_s: float, now_s: float) -> None:
+    """A tick is not before its time, at most one tick after it, and over when a clock says so: to the last bit."""
+    tick = to_tick(when_s)
+
+    assert tick / TICKS_PER_S >= when_s
+    assert (tick - 1) / TICKS_PER_S <= when_s
+    assert tick == past_tick(tick / TICKS_PER_S)
+    assert (past_tick(now_s) >= tick) == (now_s >= tick / TICKS_PER_S)
+
+
+@given(times, st.floats(0, 1e9), st.floats(0, 1e6))
+def test_no_timer_is_early(when_s: float, first_s: float, step_s: float) -> None:
+    """Whatever the clock shows: a timer has been called exactly when its tick has begun, which is never before its time."""
+    timers, fired = Timers(), list[str]()
+    fire(timers, first_s)
+    timers.at(when_s, lambda: fired.append("x"))
+
+    fire(timers, first_s + step_s)
+
+    assert (first_s + step_s >= to_tick(when_s) / TICKS_PER_S) == (["x"] == fired)
+    assert [] == fired or first_s + step_s >= when_s
 
 
 # ---------------------------------------------------------------- pumped
@@ -304,11 +418,92 @@ async def test_many_due_timers_let_others_run_in_between(autojump_clock: trio.ab
         fired: list[int] = []
         seen: list[int] = []
         call: Callable[[], object] = lambda: fired.append(1)  # noqa: E731 -- shorter than a def of nothing
-        for _ in range(10 * BUDGET):
+        count = 10 * BUDGET // FIRE_COST
+        for _ in range(count):
             world.stage.timers.at(0, call)
 
-        while len(fired) < 10 * BUDGET:
+        while len(fired) < count:
             await trio.lowlevel.checkpoint()
             seen.append(len(fired))
 
         assert 5 <= len(set(seen))
+
+
+def wakes(world: World) -> int:
+    """How often the scheduler was woken."""
+    scheduler = world.stage.registry["/scheduler"].actor
+    assert isinstance(scheduler, Scheduler)
+    return scheduler.wakes
+
+
+async def test_the_scheduler_wakes_once_for_each_time(autojump_clock: trio.abc.Clock) -> None:
+    """However far away timers are, and however many share a moment: one waking for each moment, and none besides."""
+    async with open_world() as world:
+        fired: list[float] = []
+        now_s = trio.current_time()
+        for delay_s in (0.25, 3.0, 3.0, 3.0, 80_000.0):
+            world.stage.timers.at(now_s + delay_s, lambda: fired.append(trio.current_time() - now_s))
+
+        await trio.sleep(86_000)
+
+        assert [0.25, 3, 3, 3, 80_000] == fired
+        assert 3 == wakes(world)
+
+
+async def test_a_timer_that_is_later_than_the_next_wakes_nobody(autojump_clock: trio.abc.Clock) -> None:
+    """Timers made and cancelled while the scheduler sleeps towards an earlier one do not disturb it."""
+    async with open_world() as world:
+        world.stage.timers.at(trio.current_time() + 50, lambda: None)
+        await settle()
+
+        for _ in range(100):
+            world.stage.timers.at(trio.current_time() + 60, lambda: None).cancel()
+            await trio.sleep(0.1)
+
+        assert 0 == wakes(world)
+
+
+async def test_cancelling_the_next_timer_fires_nothing(autojump_clock: trio.abc.Clock) -> None:
+    """When the timer that the scheduler sleeps towards is cancelled, it is not called; the one after it is, in time."""
+    async with open_world() as world:
+        fired: list[float] = []
+        now_s = trio.current_time()
+        timer = world.stage.timers.at(now_s + 1, lambda: fired.append(trio.current_time() - now_s))
+        world.stage.timers.at(now_s + 2, lambda: fired.append(trio.current_time() - now_s))
+        await settle()
+
+        timer.cancel()
+        await trio.sleep(10)
+
+        assert [2] == fired
+
+
+async def test_timers_that_are_pending_at_the_end_are_not_called(autojump_clock: trio.abc.Clock) -> None:
+    """A scheduler that stops calls nothing more: what is pending stays so, and can be cancelled."""
+    async with open_world() as world:
+        fired: list[str] = []
+        timer = world.stage.timers.at(trio.current_time() + 1, lambda: fired.append("x"))
+        await settle()
+
+        await world.stop(world.stage.registry["/scheduler"])
+        await trio.sleep(10)
+
+        assert [] == fired
+        assert 1 == len(world.stage.timers)
+        assert timer.cancel()
+
+
+async def test_deadlines_fire_once_after_the_loop_has_stalled(mock_clock: trio.testing.MockClock) -> None:
+    """When the event loop stood still for two seconds, all that came due meanwhile is called: once, in order of time."""
+    async with open_world() as world:
+        fired: list[int] = []
+        now_s = trio.current_time()
+        for ms in (1_900, 100, 2_100, 700):
+            world.stage.timers.at(now_s + ms / 1000, lambda ms=ms: fired.append(ms))
+        await settle()
+
+        mock_clock.jump(2)
+        await settle()
+
+        assert [100, 700, 1_900] == fired
+        assert 1 == wakes(world)
