@@ -75,8 +75,8 @@ class Alarm(Generic[M]):
     """Set: at a fixed rate, and what to do when late."""
     generation: int = field(default=0, init=False)
     """Of the ticks that are to be handled."""
-    _sent: int = field(default=0, init=False)
-    """Times of a fixed rate that have passed."""
+    _passed: int = field(default=0, init=False)
+    """Times of a fixed rate that are over."""
     _untold: int = field(default=0, init=False)
     """Times that got no tick, since the last tick."""
     _waiting: int = field(default=0, init=False)
@@ -89,7 +89,7 @@ class Alarm(Generic[M]):
 
     def arm(self) -> None:
         """Set the timer for the next time."""
-        due_s = self._nth_s(self._sent) if self._missed else self._due_s
+        due_s = self._nth_s(self._passed) if self._missed else self._due_s
         self._timer = self._alarms.timers.at(due_s, self._ring, owner=self._alarms.owner)
 
     def stop(self) -> None:
@@ -111,19 +111,13 @@ class Alarm(Generic[M]):
         if self._missed is None:
             self._send(self._due_s)
             return
-        first, self._sent = self._sent, self._passed(self._alarms.clock.mono_s())
+        before, self._passed = self._passed, self._count(self._alarms.clock.mono_s())
         self.arm()  # before the mailbox is touched: what it raises must not end the alarm
-        count, room = self._sent - first, 1
-        match self._missed:
-            case "one":
-                first = self._sent - 1
-            case "skip":
-                room = 0 if count > 1 else 1
-            case "all":
-                room = ALL_LIMIT
-        told = max(0, min(self._sent - first, room - self._waiting))
+        count = self._passed - before
+        room = {"one": 1, "skip": 1 if count == 1 else 0, "all": ALL_LIMIT}[self._missed] - self._waiting
+        told = max(0, min(count, room))
         self._untold += count - told
-        for n in range(first, first + told):
+        for n in range(self._passed - told, self._passed):  # the latest: an old one is worth less
             self._send(self._nth_s(n))
 
     def _send(self, due_s: float) -> None:
@@ -135,11 +129,11 @@ class Alarm(Generic[M]):
         assert self._wait_s is not None
         return self._due_s + n * self._wait_s  # not a sum of periods: its error would grow
 
-    def _passed(self, now_s: float) -> int:
+    def _count(self, now_s: float) -> int:
         """How many of the times are not after `now_s`; at least one more than before, since a timer is never early."""
         assert self._wait_s is not None
-        passed = max(self._sent, math.floor((now_s - self._due_s) / self._wait_s)) + 1
-        return passed - 1 if passed > self._sent + 1 and self._nth_s(passed - 1) > now_s else passed
+        count = max(self._passed, math.floor((now_s - self._due_s) / self._wait_s)) + 1
+        return count - 1 if count > self._passed + 1 and self._nth_s(count - 1) > now_s else count
 
 
 @define(eq=False)
@@ -173,7 +167,7 @@ class Alarms(Generic[M]):
         When several times have passed at once (the event loop stalled, the machine slept), and when the tick before was
         not taken yet, `missed` says what becomes of them. "one": one tick stands for all. "skip": no tick, and on with the
         next time; an actor that is always late by a period gets none at all. "all": a tick for each, while fewer than
-        ALL_LIMIT wait. `Tick.missed` counts what got none. Raises ValueError, TooManyTimers.
+        ALL_LIMIT wait; the oldest are left out. `Tick.missed` counts what got none. Raises ValueError, TooManyTimers.
         """
         _check("period_s", period_s, SHORTEST_S)
         if missed not in get_args(Missed):
