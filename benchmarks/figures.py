@@ -53,13 +53,14 @@ class Report:
     floors: dict[str, Figure] = field(factory=dict)
     ratios: dict[str, tuple[str, str]] = field(factory=dict)
     """{name: (figure, floor)}: the first divided by the second."""
+    durability: str = DURABILITY
 
     def as_json(self) -> dict[str, Any]:
         """In the shape that is compared over time."""
         return {
             "benchmark": self.benchmark,
             "versions": versions(),
-            "durability": DURABILITY,
+            "durability": self.durability,
             "n": self.n,
             "figures": {name: each.as_json() for name, each in self.figures.items()},
             "floors": {name: each.as_json() for name, each in self.floors.items()},
@@ -72,7 +73,7 @@ class Report:
     def as_text(self) -> str:
         """For people."""
         shown = self.as_json()
-        lines = [f"{self.benchmark}, n = {self.n:,}", f"  {DURABILITY}", f"  {json.dumps(versions())}"]
+        lines = [f"{self.benchmark}, n = {self.n:,}", f"  {self.durability}", f"  {json.dumps(versions())}"]
         for title in ("figures", "floors"):
             lines.append(f"  {title}")
             for name, each in shown[title].items():
