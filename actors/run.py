@@ -91,6 +91,8 @@ class RunActor:
         return self.stage.timers.at(clock.mono_s() + timeout_us / US, lambda: self.stop(StopReason.TIMED_OUT))
 
     async def _attempt(self) -> Outcome:
+        if self.stop_reason is not None:  # canceled, or stopped with its supervisor, before our task had its first turn
+            return self._stopped(late=None)
         value: object = None
         try:
             with self._scope:
