@@ -18,8 +18,8 @@ from .wheel import FIRE_COST
 
 _log = logging.getLogger("callsheet.scheduler")
 
-BUDGET: Final = 1_000 * FIRE_COST
-"""Work between two checkpoints, in the wheel's units: a thousand calls, about a millisecond's worth."""
+BUDGET: Final = 500 * FIRE_COST
+"""Work between two checkpoints, in the wheel's units: five hundred calls, about a millisecond's worth."""
 
 
 class Scheduler(Actor[Never]):

@@ -71,9 +71,8 @@ class Near(list[Entry]):
         """One entry is dead from now on."""
         self.dead += 1
         if self.dead > len(self) - self.dead + SLACK:
-            self[:] = dict.fromkeys(
-                [entry for entry in self if entry.slot is self]
-            )  # once each: one may have come back
+            live = [entry for entry in self if entry.slot is self]
+            self[:] = dict.fromkeys(live)  # once each: one may have left and come back
             self.dead = 0
 
 

@@ -261,7 +261,13 @@ def test_whoever_is_awake_is_not_told_of_earlier_timers() -> None:
     assert 1 >= timers.next_s()
 
 
-times = st.one_of(st.integers(0, 10**9).map(lambda ms: ms / 1000), st.floats(-1e6, 1e12))
+ticks = st.integers(0, 10**9).map(lambda tick: tick / TICKS_PER_S)
+times = st.one_of(
+    ticks,
+    ticks.map(lambda at_s: math.nextafter(at_s, 0)),
+    ticks.map(lambda at_s: math.nextafter(at_s, math.inf)),
+    st.floats(-1e6, 1e12),
+)
 
 
 @given(times, times)

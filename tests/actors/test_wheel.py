@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
-from callsheet.actors.wheel import BITS, EXACT, FIRE_COST, SLACK, SPAN, Entry, Far, Wheel
+from callsheet.actors.wheel import BITS, EXACT, FIRE_COST, MOVE_COST, SLACK, SLOT_COST, SPAN, Entry, Far, Wheel
 
 PLENTY = 1_000_000_000
 """A budget that never runs out."""
@@ -233,6 +233,55 @@ def test_due_entries_do_not_wait_for_what_moves_ahead_of_time() -> None:
     add(wheel, 1_000, 9 * SPAN)
 
     assert [1_000] == fired(wheel, 9 * SPAN, budget=2 * FIRE_COST)
+    assert wheel._moving is not None
+
+    add(wheel, 1_001, 9 * SPAN + 1)
+
+    assert [1_001] == fired(wheel, 9 * SPAN + 1, budget=2 * FIRE_COST)
+
+
+def test_what_a_budget_left_of_a_tick_is_still_due_after_others_were_cancelled() -> None:
+    """Dead entries that were passed over in a half-fired tick do not hide the living ones behind them."""
+    wheel = Wheel()
+    entries = [add(wheel, name, 5) for name in range(40)]
+    for entry in entries[:30]:
+        wheel.cancel(entry)
+
+    first = fired(wheel, 5, budget=30 * MOVE_COST + FIRE_COST + SLOT_COST)
+
+    assert [30] == first
+    assert 5 == wheel.next_tick()
+    assert [*range(31, 40)] == fired(wheel, 5)
+
+
+def test_late_entries_join_what_a_budget_left_of_their_tick() -> None:
+    """What is added for now while now is half fired comes after it; what was cancelled of it does not come back."""
+    wheel = Wheel()
+    for name in range(3):
+        add(wheel, name, 4)
+        add(wheel, 10 + name, 5)
+    assert [0] == fired(wheel, 5, budget=1)
+
+    cancelled = add(wheel, 20, 5)
+    add(wheel, 21, 3)
+    assert wheel.cancel(cancelled)
+
+    assert [1, 2, 10, 11, 12, 21] == fired(wheel, 6)
+    assert is_empty(wheel)
+
+
+def test_a_due_entry_that_is_moved_to_the_past_is_due_now() -> None:
+    """Moving what a budget left over to a time that is over keeps the order: it counts as due at this moment."""
+    wheel = Wheel()
+    first, second = add(wheel, 1, 4), add(wheel, 2, 4)
+    add(wheel, 3, 6)
+    assert [1] == fired(wheel, 7, budget=1)
+    assert not wheel.reschedule(first, 5)
+
+    assert wheel.reschedule(second, 5)
+
+    assert [3, 2] == fired(wheel, 7)
+    assert is_empty(wheel)
 
 
 def test_every_advance_gets_on_however_small_its_budget() -> None:
