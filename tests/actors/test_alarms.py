@@ -240,6 +240,20 @@ def test_a_stall_is_made_up_for_as_was_asked(missed: Missed, sent: list[float], 
     assert [4 if missed == "skip" else 0] == [tick.missed for tick in desk.queued]
 
 
+def test_no_time_of_a_period_is_early() -> None:
+    """A time that is after the clock by the last bit of a float is not over: it comes with the next tick."""
+    desk = Desk()
+    desk.alarms.every(0.1, "x", missed="all")
+    assert 1.8 < 0.1 + 17 * 0.1
+
+    desk.stall_until(1.8)
+
+    assert 17 == len(desk.queued)
+    assert all(tick.due_s <= 1.8 for tick in desk.queued)
+    desk.stall_until(1.801)
+    assert 18 == len(desk.queued)
+
+
 @pytest.mark.parametrize("missed", ["one", "skip"])
 def test_ticks_do_not_pile_up_before_a_slow_actor(missed: Missed) -> None:
     """While a tick waits no other is queued; the next one tells how many times got none."""

@@ -169,6 +169,25 @@ def test_moving_an_entry_to_and_fro_leaves_no_copy_that_fires() -> None:
     assert is_empty(wheel)
 
 
+def test_an_entry_that_came_back_often_is_swept_to_one() -> None:
+    """The places that an entry left and took again in one slot count as dead, and are gone after a sweep."""
+    wheel = Wheel()
+    entry = add(wheel, 1, SPAN)
+    for tick in range(1, SLACK + 1):
+        assert wheel.reschedule(entry, tick)
+        assert wheel.reschedule(entry, SPAN)
+        assert [] == fired(wheel, tick)
+    assert SLACK + 1 == len(wheel._near[SPAN])
+
+    for name in (2, 3):
+        wheel.cancel(add(wheel, name, SPAN))
+
+    assert [entry] == wheel._near[SPAN]
+    assert SPAN == wheel.next_tick()
+    assert wheel.cancel(entry)
+    assert wheel.next_tick() is None
+
+
 @pytest.mark.parametrize("delta", [1, SPAN, 5 * SPAN])
 def test_putting_off_again_and_again_costs_no_memory(delta: int) -> None:
     """A heartbeat that puts its deadline off keeps one entry, filed once, and fires when the beats end."""
