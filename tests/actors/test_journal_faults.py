@@ -33,6 +33,7 @@ from callsheet.store.contract import (
     Command,
     Insert,
     Inserted,
+    Register,
     Settle,
     Settled,
     Settlement,
@@ -393,6 +394,66 @@ async def test_a_settle_in_doubt_says_which_of_it_came_too_late(autojump_clock: 
         answer = await house.write(Settle((end_of(a), end_of(b))))
 
         assert Settled((None, Status.SUCCEEDED)) == answer
+
+
+async def test_an_attempt_that_was_ended_earlier_is_not_taken_for_ours(
+    autojump_clock: trio.abc.Clock, inner: Store
+) -> None:
+    """P3: a second settle of one attempt came too late, also when its answer was lost."""
+    async with open_house(inner) as house:
+        await house.write(Insert((new("a"),)))
+        (run,) = (await house.claim(b"c")).runs
+        await house.write(Settle((end_of(run),)))
+        await trio.sleep(1)
+        house.store.plan = [Fault(after=raising(UNKNOWN))]
+
+        answer = await house.write(Settle((end_of(run),)))
+
+        assert Settled((None,)) == answer
+
+
+async def test_what_is_found_is_answered_after_a_commit_that_writes(
+    autojump_clock: trio.abc.Clock, inner: Store
+) -> None:
+    """I7: when all that was in doubt is found, something is written nevertheless: only that shows that writes last."""
+    async with open_house(inner) as house:
+        await house.write(Insert((new("a"),)))
+        (run,) = (await house.claim(b"c")).runs
+        house.store.plan = [Fault(after=raising(UNKNOWN))]
+        house.store.batches.clear()
+
+        await house.write(Settle((end_of(run),)))
+
+        assert [[Settle], [Register]] == [[type(command) for command in batch] for batch in house.store.batches]
+
+
+async def test_taking_back_our_own_spares_a_claim_of_the_same_commit(
+    autojump_clock: trio.abc.Clock, inner: Store
+) -> None:
+    """A claim and the recovery after a restart share a commit of unknown outcome: what was claimed stays claimed."""
+    async with open_house(inner, keep_up=False) as house:
+        await house.write(Insert((new("a"), new("lost", priority=1))))
+        await house.claim(b"first", limit=1)
+        house.on_stage.clear()
+        house.journal.kill()
+        await house.journal.wait_gone()
+        house.store.plan = [Fault(after=raising(UNKNOWN))]
+        claimed: list[ClaimedRuns] = []
+
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def claim() -> None:
+                claimed.append(await house.claim(b"second", limit=1))
+
+            await settle()
+            await house.journal.start()
+        await trio.sleep(60)
+
+        (run,) = claimed[0].runs
+        other = {"a": "lost", "lost": "a"}[run.run_id]
+        assert "running" == house.moves(run.run_id)[-1]
+        assert "queued" == house.moves(other)[-1]
 
 
 async def test_new_work_that_was_not_tried_waits_until_the_doubt_is_over(
