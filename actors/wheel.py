@@ -124,17 +124,17 @@ class Wheel:
         """Have `entry` fired by an advance to `tick` or beyond; one in the past, by the next advance, as if due now."""
         self.pending += 1
         entry.later = None
-        if tick >= self._limit:  # `_file` in place: the call would be a tenth of it, and most timers start far away
+        if tick <= self.now:  # asked first: after a budget ran out, `_limit` may lag behind the time
+            self._at_once.append(entry)
+            entry.slot = self._at_once
+        elif tick >= self._limit:  # `_file` in place: the call would be a tenth of it, and most timers start far away
             far = self._far.get(tick >> BITS)
             if far is None:
                 far = self._open_far(tick >> BITS)
             far[entry] = tick & _OFFSET
             entry.slot = far
-        elif tick > self.now:
-            self._file(entry, tick)
         else:
-            self._at_once.append(entry)
-            entry.slot = self._at_once
+            self._file(entry, tick)
 
     def cancel(self, entry: Entry) -> bool:
         """Make sure that `entry` is not fired; False when it is not pending. A far one leaves no trace at all."""
