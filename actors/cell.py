@@ -3,29 +3,39 @@ A logical actor: what stays the same while its incarnations come and go.
 
 Rule 1: a child's exception never reaches the nursery; it becomes an Exit, and the parent is told after all cleanup.
 Rule 2: the parent is a protocol (`Parent`); this file knows no supervisor.
+Rule 3: an incarnation whose functions are all plain has no task: the dispatcher gives it its turn. It gets a task when
+    one of them returns something to await, and keeps it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import math
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import trio
 from attrs import define, field
 
-from .actor import Actor
+from .actor import BATCH, Actor
+from .alarms import Alarms, Tick
 from .cancellation import is_cancellation
-from .errors import ActorDown
-from .exits import Crashed, Exit, Killed, Normal, Shutdown, StartFailed
-from .mailbox import Mailbox
+from .checked import declared
+from .errors import ActorDown, MessageDropped, StartTimeout
+from .exits import Crashed, Exit, Killed, Normal, Shutdown, StartFailed, error_of
+from .mailbox import UNBOUNDED, Mail, Mailbox
 from .ref import Ref
-from .reply import reply_of
+from .reply import Reply, reply_of
+from .undelivered import Why
+from .watch import Down, Monitor, Restarted
 
 if TYPE_CHECKING:
     from .stage import Stage
 
 M = TypeVar("M")
+
+_log = logging.getLogger("callsheet.actors")
 
 
 class CellState(StrEnum):
@@ -61,124 +71,476 @@ class Cell(Generic[M]):
     parent: Parent
     kind: str = "actor"
     """For whoever looks at the tree: supervisor, task, queue, ..."""
-    capacity: int | None = None
+    mail: Mail = UNBOUNDED
     mailbox: Mailbox[M] = field(init=False)
     ref: Ref[M] = field(init=False)
     state: CellState = field(default=CellState.DOWN, init=False)
     generation: int = field(default=0, init=False)
     """Counts incarnations."""
     actor: Actor[M] | None = field(default=None, init=False)
+    task: trio.lowlevel.Task | None = field(default=None, init=False)
+    """Of the incarnation, where it has one."""
+    started_s: float = field(default=-math.inf, init=False)
+    """When the last incarnation had started, on `Clock.mono_s`."""
+    _has_run: bool = field(default=False, init=False)
+    """Whether the last incarnation got through its start."""
+    healthy: bool = field(default=False, init=False)
+    """The last incarnation said that it is well."""
     stopping: bool = field(default=False, init=False)
+    closed: bool = field(default=False, init=False)
+    """Nothing is put into the mailbox any more."""
     exit: Exit | None = field(default=None, init=False)
     """Of the last incarnation that ended."""
+    _former: Exit = field(factory=Shutdown, init=False)
+    """Of the incarnation before the one that lives."""
     parked: bool = field(default=False, init=False)
     """Its supervisor gave up on it; what is sent to it waits."""
-    _scope: trio.CancelScope = field(init=False)
+    accepts: tuple[type, ...] | None = field(default=None, init=False)
+    """In checked mode: the messages that its actor declares."""
+    _leaving: Exit | None = field(default=None, init=False)
+    """How it ends by itself, once it wants to."""
     _killed: bool = field(default=False, init=False)
-    _settled: trio.Event = field(init=False)
+    _draining: bool = field(default=False, init=False)
+    _scope: trio.CancelScope | None = field(default=None, init=False)
+    """Around the incarnation's task, where it has one."""
+    _settled: trio.Event | None = field(default=None, init=False)
     """Set when the incarnation has started, or failed to."""
-    _gone: trio.Event = field(init=False)
+    _gone: trio.Event | None = field(default=None, init=False)
     """Set when the incarnation has ended, cleanup included."""
+    _ended: trio.Event | None = field(default=None, init=False)
+    _alarms: Alarms[M] | None = field(default=None, init=False)
+    _asks: dict[Reply[Any], None] | None = field(default=None, init=False)
+    _watchers: dict[Monitor, None] | None = field(default=None, init=False)
+    _watching: dict[Monitor, None] | None = field(default=None, init=False)
+    _tries: tuple[object, int] | None = field(default=None, init=False)
+    """The message that was redelivered last, and how often."""
 
     def __attrs_post_init__(self) -> None:
-        self.mailbox = Mailbox(self.capacity)
+        self.mailbox = Mailbox(self.mail) if self.mail is UNBOUNDED else Mailbox(self.mail, self.refuse)
         self.ref = Ref(self)
 
     # -- what a supervisor does with it
 
-    async def start(self) -> Exit | None:
-        """Begin an incarnation and wait until its `on_start` returned: None, or the exit of one that did not get there."""
-        assert self.state is CellState.DOWN, f"{self.path} is {self.state}"
-        self.generation += 1
-        self.state, self.stopping, self._killed, self.exit = CellState.STARTING, False, False, None
-        self._scope, self._settled, self._gone = trio.CancelScope(), trio.Event(), trio.Event()
-        self.stage.spawn(self._live, self.path)
-        await self._settled.wait()
+    async def start(self, budget_s: float = math.inf) -> Exit | None:
+        """
+        Begin an incarnation and wait until its `on_start` returned: None, or the exit of one that did not get there.
+
+        One that takes longer than `budget_s` is killed; this returns when it is gone, or ignores that for as long again.
+        """
+        if self.begin() or budget_s == math.inf:
+            return await self.wait_settled()
+        with trio.move_on_after(budget_s):
+            return await self.wait_settled()
+        self.kill()
+        with trio.move_on_after(budget_s):
+            await self.wait_gone()
+        self.exit = StartFailed(StartTimeout(self.path, budget_s))
         return self.exit
 
-    def request_stop(self) -> None:
-        """Ask it to stop: it handles the message in hand, runs `on_stop`, and ends. Twice does nothing."""
-        if self.state in (CellState.STARTING, CellState.RUNNING):
-            self.state, self.stopping = CellState.STOPPING, True
+    async def wait_settled(self) -> Exit | None:
+        """Return when the incarnation has started (None), or how it failed to; at once when that is known."""
+        if self.is_alive and not self._has_run:
+            if self._settled is None:
+                self._settled = trio.Event()
+            await self._settled.wait()
+        return None if self._has_run else self.exit or Shutdown()
+
+    @trio.lowlevel.enable_ki_protection  # a Ctrl-C belongs to the main task, whatever runs when it comes
+    def begin(self) -> bool:
+        """Begin an incarnation; whether it has started, or failed to, at once."""
+        assert self.state is CellState.DOWN, f"{self.path} is {self.state}"
+        self.generation += 1
+        self.state, self._former, self.exit = CellState.STARTING, self.exit or Shutdown(), None
+        self.stopping = self._killed = self._draining = self.healthy = self.parked = self.closed = False
+        self._has_run, self._leaving = False, None
+        try:
+            actor = self.actor = self.factory()
+            actor.cell = self
+            if self.stage.checked:
+                self.accepts = declared(type(actor))  # type: ignore[arg-type]  # a class is hashable, whatever its type parameter
+            starting = actor.on_start()
+        except BaseException as error:  # noqa: BLE001 -- its supervisor judges it
+            self._finish(StartFailed(error))
+            return True
+        if starting is None and actor.is_plain:
+            self._has_started()
+            self._next()
+            return True
+        self._spawn(actor, starting=starting)
+        return False
+
+    def request_stop(self, *, drain: bool = False) -> None:
+        """
+        Ask it to stop: it handles the message in hand, runs `on_stop`, and ends. Twice does nothing.
+
+        drain: take nothing more, and handle what waits first.
+        """
+        if self.state not in (CellState.STARTING, CellState.RUNNING):
+            return
+        self.state = CellState.STOPPING
+        if drain and len(self.mailbox):
+            self._draining = self.closed = True
+            return
+        self._stop()
+        if self.actor is not None:
+            self.actor.told_to_stop()
+
+    def _stop(self) -> None:
+        self.stopping = self.mailbox.urgent = True
+        if not self._finish_idle():
             self.mailbox.wake()
-            if self.actor is not None:
-                self.actor.told_to_stop()
+
+    def is_drained(self) -> None:
+        """Nothing waits: if that is what the stop waited for, stop."""
+        if self._draining:
+            self.stopping = True
+
+    def leave(self, exit_: Exit | None = None) -> None:
+        """End by itself, after the message in hand: normally, or as `exit_` says."""
+        if self.actor is not None and not self.stopping:
+            self._leaving = exit_ or Normal()
+            self._stop()
 
     def kill(self) -> None:
         """Cancel it where it stands."""
-        if self.state is not CellState.DOWN:
-            self._killed = True
+        if self.state in (CellState.DOWN, CellState.ENDED):
+            return
+        self._killed = True
+        if self._scope is not None:
             self._scope.cancel()
+        else:
+            self._stop()
 
     async def wait_gone(self) -> None:
         """Return when the incarnation has ended; at once when there is none."""
-        if self.state is not CellState.DOWN:
-            await self._gone.wait()
+        if self.state in (CellState.DOWN, CellState.ENDED):
+            return
+        if self._gone is None:
+            self._gone = trio.Event()
+        await self._gone.wait()
+
+    def park(self) -> None:
+        """Its supervisor gave up on it. Whoever asked to hear of undelivered messages gets what waits and what comes."""
+        self.parked = True
+        if self.mail.on_undelivered is not None:
+            self.closed = True
+            self._refuse_all(Why.PARKED)
 
     def end(self) -> None:
-        """No incarnation will follow: the name is free, every waiting request fails."""
-        self.state = CellState.ENDED
+        """No incarnation will follow: the name is free, every waiting request fails, whoever watches is told."""
+        if self.state is CellState.ENDED:
+            return
+        self.state, self.closed = CellState.ENDED, True
         self.stage.registry.pop(self.path, None)
-        for message in self.mailbox.take_now():
-            self.refuse(message)
+        self._refuse_all(Why.ENDED)
+        self.mailbox.close(self.down)
+        for monitor in list(self._watchers or ()):
+            monitor.tell(Down(monitor, self.exit or Shutdown()))
+        if self._ended is not None:
+            self._ended.set()
 
-    def refuse(self, message: object, error: BaseException | None = None) -> None:
+    async def wait_ended(self) -> Exit:
+        """Return when no incarnation will follow."""
+        if self.state is not CellState.ENDED:
+            if self._ended is None:
+                self._ended = trio.Event()
+            await self._ended.wait()
+        else:
+            await trio.lowlevel.checkpoint()
+        return self.exit or Shutdown()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether an incarnation lives, or is on its way up."""
+        return self.state in (CellState.STARTING, CellState.RUNNING, CellState.STOPPING)
+
+    # -- messages
+
+    def down(self) -> ActorDown:
+        """Why it does not answer."""
+        return ActorDown(self.path, self.exit or Shutdown())
+
+    def refuse(self, message: object, why: Why = Why.ENDED, error: BaseException | None = None) -> None:
         """This message is handled by nobody, or died with us by `error`: tell its asker; without one, count it."""
         reply = reply_of(message)
-        if reply is None:
-            if error is None:
-                self.stage.count_undelivered(self.path, message)
-            return
-        failure = ActorDown(self.path, Crashed(error) if error is not None else self.exit or Shutdown())
-        failure.__cause__ = error
-        reply.fail(failure)
+        if reply is not None:
+            failure = self._failure(why, error)
+            failure.__cause__ = error
+            reply.fail(failure)
+        else:
+            self.stage.undelivered.count(self.path, message, why)
+        if self.mail.on_undelivered is not None:
+            try:
+                self.mail.on_undelivered(message, why)
+            except Exception:  # noqa: BLE001 -- logged; the rest is told of too
+                _log.exception("on_undelivered of %s failed", self.path)
 
-    # -- the incarnation's task
+    def _failure(self, why: Why, error: BaseException | None) -> BaseException:
+        if error is not None:
+            return ActorDown(self.path, Killed() if isinstance(error, trio.Cancelled) else Crashed(error))
+        if why in (Why.FULL, Why.DROPPED_OLDEST, Why.COALESCED, Why.RESTART):
+            return MessageDropped(self.path, why)
+        return self.down()
+
+    def crashed_over(self, message: M, error: BaseException) -> None:
+        """`message` was in hand when we crashed: the next incarnation gets it again, or it is undelivered."""
+        if type(message) is Tick:
+            return
+        tries = self._tries[1] if self._tries is not None and self._tries[0] is message else 0
+        if tries < self.mail.redeliver:
+            self._tries = (message, tries + 1)
+            self.mailbox.put_back([message])
+        else:
+            self._tries = None
+            self.refuse(message, Why.CRASHED_OVER, error)
+
+    def _refuse_all(self, why: Why) -> None:
+        for message in self.mailbox.take_now():
+            if type(message) is not Tick:
+                self.refuse(message, why)
+
+    @property
+    def asks(self) -> dict[Reply[Any], None]:
+        """Where answers are waited for."""
+        if self._asks is None:
+            self._asks = {}
+        return self._asks
+
+    def _fail_asks(self, exit_: Exit) -> None:
+        """Whoever waits for an answer of this incarnation gets none; what still waits in the mailbox has its chance."""
+        if self._asks:
+            waiting = {reply_of(each) for each in self.mailbox}
+            for reply in [each for each in self._asks if each not in waiting]:
+                reply.fail(ActorDown(self.path, exit_))
+
+    # -- alarms and monitors
+
+    @property
+    def alarms(self) -> Alarms[M]:
+        """Of this incarnation."""
+        if self._alarms is None:
+            deliver: Callable[[Any], object] = self.mailbox.put_control
+            self._alarms = Alarms(self.stage.timers, self.stage.seams.clock, deliver, self.path)
+        return self._alarms
+
+    def ring(self, tick: Any) -> Awaitable[None] | None:
+        """Handle what an alarm sent, unless it was cancelled since."""
+        if not tick.live or self.actor is None:
+            return None
+        return self.actor.receive(tick.message)
+
+    def monitor(self, ref: Ref[Any], *, incarnation: bool) -> Monitor:
+        """See `Actor.monitor`."""
+        target: Cell[Any] = ref._cell  # noqa: SLF001 -- a Ref and its cell are one thing
+        monitor = Monitor(target, self, incarnation)
+        if target.state is CellState.ENDED or (incarnation and not target.is_alive):
+            monitor.tell(Down(monitor, target.exit or Shutdown()))
+        else:
+            target.watchers[monitor] = None
+            self.watching[monitor] = None
+        return monitor
+
+    @property
+    def watchers(self) -> dict[Monitor, None]:
+        """Who monitors us."""
+        if self._watchers is None:
+            self._watchers = {}
+        return self._watchers
+
+    @property
+    def watching(self) -> dict[Monitor, None]:
+        """Whom this incarnation monitors."""
+        if self._watching is None:
+            self._watching = {}
+        return self._watching
+
+    def opened(self, messages: list[Any]) -> list[Any]:
+        """The same, with what alarms sent in place of their ticks."""
+        if self._alarms is None:
+            return messages
+        return [each.message if type(each) is Tick else each for each in messages if _is_live(each)]
+
+    # -- an incarnation without a task
+
+    def wake(self) -> None:
+        """See `Wakeable.wake`."""
+        self.stage.dispatch(self)
+
+    def pump(self) -> None:
+        """Handle a batch. Called by the dispatcher, never twice at a time."""
+        actor, mailbox = self.actor, self.mailbox
+        if actor is None or self.stopping:
+            self._next()
+            return
+        messages, done = mailbox.take(BATCH), 0
+        receive = actor.receive
+        try:
+            for message in messages:
+                done += 1
+                waiting = receive(message) if type(message) is not Tick else self.ring(message)
+                if waiting is not None:
+                    mailbox.put_back(messages[done:])
+                    self._spawn(actor, handling=waiting, message=message)
+                    return
+                if mailbox.urgent:
+                    break
+        except BaseException as error:  # noqa: BLE001 -- its supervisor judges it
+            mailbox.put_back(messages[done:])
+            self.crashed_over(messages[done - 1], error)
+            self._stop_plain(Crashed(error))
+            return
+        if done < len(messages):
+            mailbox.put_back(messages[done:])
+        self._next()
+
+    def _next(self) -> None:
+        """Between two batches of an incarnation without a task."""
+        if self.actor is None:
+            return
+        if self._draining and not len(self.mailbox):
+            self.stopping = True
+        if self.stopping:
+            self._stop_plain(self._exit())
+        elif not self.mailbox.wait_with(self):
+            self.stage.dispatch(self)
+
+    def _finish_idle(self) -> bool:
+        """End now, if there is no task and nothing in hand."""
+        if not self.mailbox.is_read_by(self):
+            return False
+        self.mailbox.forget_reader()
+        self._stop_plain(self._exit())
+        return True
+
+    def _stop_plain(self, exit_: Exit) -> None:
+        assert self.actor is not None, "it has not ended yet"
+        self.state = CellState.STOPPING
+        try:
+            cleaning = self.actor.on_stop()
+        except BaseException as error:  # noqa: BLE001 -- its supervisor judges it
+            cleaning, exit_ = None, Crashed(error)
+        if cleaning is None:
+            self._finish(exit_)
+        else:
+            self._spawn(self.actor, cleaning=cleaning, exit_=exit_)
+
+    # -- an incarnation with a task
+
+    def _spawn(self, actor: Actor[M], **first: Any) -> None:
+        self._scope = trio.CancelScope()
+        if self._killed:
+            self._scope.cancel()
+        self.stage.spawn(self._live, self.path, actor, _First(**first))
 
     @trio.lowlevel.enable_ki_protection  # a Ctrl-C belongs to the main task, whatever runs when it comes
-    async def _live(self) -> None:
-        exit_: Exit = Killed()
+    async def _live(self, actor: Actor[M], first: _First) -> None:
+        exit_: Exit = Shutdown("the scope around it was cancelled")
+        self.task = trio.lowlevel.current_task()
+        assert self._scope is not None, "made with the task"
         try:
             with self._scope:
-                exit_ = await self._incarnation()
+                exit_ = await self._incarnation(actor, first)
         finally:  # also when a scope around us was cancelled: the bookkeeping is synchronous
-            if self._killed:
-                exit_ = Killed()
-            self.actor, self.exit, self.state = None, exit_, CellState.DOWN
-            self._gone.set()
-            self._settled.set()
-            self.parent.child_exited(self, exit_)
+            self._finish(exit_)
 
-    async def _incarnation(self) -> Exit:
+    async def _incarnation(self, actor: Actor[M], first: _First) -> Exit:
         try:
-            actor = self.factory()
-            actor.cell = self
-            self.actor = actor
-            await actor.on_start()
+            if first.starting is not None:
+                await first.starting
         except BaseException as error:
             if is_cancellation(error):
                 raise
             return StartFailed(error)  # its supervisor judges it
-        if not self.stopping:
-            self.state = CellState.RUNNING
-        self._settled.set()
-        exit_: Exit = Normal()
+        if first.cleaning is not None:
+            return await self._clean_up(first.cleaning) or first.exit_
+        if first.handling is None:
+            self._has_started()
         try:
+            if first.handling is not None:
+                await self._handle(first.handling, first.message)
             await actor.run()
-            if self.stopping:
-                exit_ = Shutdown()
+            exit_ = self._exit()
         except BaseException as error:
             if is_cancellation(error):
                 await self._clean_up(actor)
                 raise
             exit_ = Crashed(error)  # its supervisor judges it
+        self.state = CellState.STOPPING
         return await self._clean_up(actor) or exit_
 
-    async def _clean_up(self, actor: Actor[M]) -> Exit | None:
+    async def _handle(self, handling: Awaitable[None], message: Any) -> None:
         try:
-            await actor.on_stop()
+            await handling
+        except BaseException as error:
+            self.crashed_over(message, error)
+            raise
+
+    async def _clean_up(self, what: Actor[M] | Awaitable[None]) -> Exit | None:
+        """Run `on_stop`, or what it returned."""
+        try:
+            cleaning = what.on_stop() if isinstance(what, Actor) else what
+            if cleaning is not None:
+                await cleaning
         except BaseException as error:
             if is_cancellation(error):
                 raise
             return Crashed(error)  # its supervisor judges it
         return None
+
+    # -- its beginning and its end
+
+    def _exit(self) -> Exit:
+        """How an incarnation that has not crashed ends."""
+        return self._leaving or (Shutdown() if self.stopping else Normal())
+
+    def _has_started(self) -> None:
+        if self.state is CellState.STARTING:
+            self.state = CellState.RUNNING
+        self._has_run = True
+        self.started_s = self.stage.seams.clock.mono_s()
+        if self._watchers and self.generation > 1:
+            for monitor in list(self._watchers):
+                if not monitor.incarnation:
+                    monitor.tell(Restarted(monitor, self.generation, self._former))
+        if self._settled is not None:
+            self._settled.set()
+
+    def _finish(self, exit_: Exit) -> None:
+        """The incarnation is over: everything of it goes, what is the actor's stays."""
+        if self._killed:
+            exit_ = Killed()
+        self.actor = self.task = self._scope = None
+        self.exit, self.state = exit_, CellState.DOWN
+        if self._alarms is not None:
+            self._alarms.cancel_all()
+            self._alarms = None
+        for monitor in list(self._watching or ()):
+            monitor.forget()
+        for monitor in [each for each in self._watchers or () if each.incarnation]:
+            monitor.tell(Down(monitor, exit_))
+        self._fail_asks(exit_)
+        if not self.mail.keep:
+            self._refuse_all(Why.RESTART)
+        for event in (self._settled, self._gone):
+            if event is not None:
+                event.set()
+        self._settled = self._gone = None
+        error = error_of(exit_)
+        if isinstance(error, SystemExit | KeyboardInterrupt):
+            self.stage.on_fatal(error)  # somebody wants the program to end: no supervisor shall mend that
+        self.parent.child_exited(self, exit_)
+
+
+@define(eq=False)
+class _First:
+    """What the task of an incarnation begins with."""
+
+    starting: Awaitable[None] | None = None
+    handling: Awaitable[None] | None = None
+    message: Any = None
+    cleaning: Awaitable[None] | None = None
+    exit_: Exit = field(factory=Normal)
+
+
+def _is_live(message: object) -> bool:
+    return not isinstance(message, Tick) or message.live

@@ -14,43 +14,16 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Annotated, Any, Final, Literal, NewType, TypeAlias, TypeVar, Union, get_args, get_origin
 
-from attrs import define
-
 from .actor import Actor
-from .errors import ActorError
 
 Kinds: TypeAlias = tuple[type, ...] | None
 """What `isinstance` is asked; None: nothing is."""
 
 MAX_CLASSES: Final = 1_000
 """Classes whose declaration is remembered; a program has a few, a test suite that makes its own has many."""
-MAX_NAMED: Final = 12
-"""Accepted types that a WrongMessage names."""
 _PROMOTED: Final[Mapping[object, tuple[type, ...]]] = {float: (float, int), complex: (complex, float, int)}
 """Type checkers take an int for a float."""
 _ALIAS: Final = getattr(typing, "TypeAliasType", None)  # `type X = ...`, from Python 3.12 on
-
-
-@define(slots=False)
-class WrongMessage(ActorError, TypeError):
-    """In checked mode: an actor was sent what it did not declare. The message was not taken."""
-
-    path: str
-    kind: type
-    accepted: tuple[type, ...]
-
-    def __str__(self) -> str:
-        names = [_name(each) for each in self.accepted[:MAX_NAMED]]
-        if len(self.accepted) > MAX_NAMED:
-            names.append(f"{len(self.accepted) - MAX_NAMED} more")
-        takes = _either(names) if names else "no messages at all"
-        return f"{self.path} was sent a {_name(self.kind)}: it takes {takes}"
-
-
-def check(path: str, accepted: Kinds, message: object) -> None:
-    """Raise WrongMessage unless an actor that declared `accepted` takes `message`."""
-    if accepted is not None and not isinstance(message, accepted):
-        raise WrongMessage(path, type(message), accepted)
 
 
 @lru_cache(MAX_CLASSES)
@@ -130,11 +103,3 @@ def _told_apart(kind: Any) -> Kinds:
         return None
     promoted = _PROMOTED.get(kind)
     return (kind,) if promoted is None else promoted
-
-
-def _name(kind: type) -> str:
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _either(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"

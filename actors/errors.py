@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from attrs import define
 
 from ..store.errors import CallsheetError
 from .exits import Exit
+
+MAX_NAMED: Final = 12
+"""Accepted types that a WrongMessage names."""
 
 
 class ActorError(CallsheetError):
@@ -35,6 +40,53 @@ class AskTimeout(ActorError):
 
 
 @define(slots=False)
+class AskedItself(ActorError):
+    """An actor asked itself: it would wait for an answer that only it could give."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"actor {self.path} asked itself: it would wait for ever; tell it instead, or call the method"
+
+
+@define(slots=False)
+class AskedTwice(ActorError):
+    """This request was asked before: it has one reply, for one wait."""
+
+    path: str
+    request: object
+
+    def __str__(self) -> str:
+        name = type(self.request).__name__
+        return f"this {name} was asked before; it has one reply only: make a new {name} for {self.path}"
+
+
+@define(slots=False)
+class MessageDropped(ActorError):
+    """The request was taken out of the mailbox without being handled. `why`: full, dropped_oldest, coalesced, restart."""
+
+    path: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"actor {self.path} dropped the request unhandled ({self.why})"
+
+
+@define(slots=False)
+class StartTimeout(ActorError):
+    """An actor's `on_start` did not return within its budget; it was cancelled."""
+
+    path: str
+    budget_s: float
+
+    def __str__(self) -> str:
+        return (
+            f"actor {self.path} did not report ready within {self.budget_s:g} s: its on_start has not returned; "
+            "give it a larger start_budget_s, or begin the slow part after the start"
+        )
+
+
+@define(slots=False)
 class MailboxFull(ActorError):
     """The mailbox has reached its capacity; the message was not taken."""
 
@@ -53,3 +105,27 @@ class NameTaken(ActorError):
 
     def __str__(self) -> str:
         return f"an actor named {self.path} is alive already"
+
+
+@define(slots=False)
+class WrongMessage(ActorError, TypeError):
+    """In checked mode: an actor was sent what it did not declare. The message was not taken."""
+
+    path: str
+    kind: type
+    accepted: tuple[type, ...]
+
+    def __str__(self) -> str:
+        names = [_name(each) for each in self.accepted[:MAX_NAMED]]
+        if len(self.accepted) > MAX_NAMED:
+            names.append(f"{len(self.accepted) - MAX_NAMED} more")
+        takes = _either(names) if names else "no messages at all"
+        return f"{self.path} was sent a {_name(self.kind)}: it takes {takes}"
+
+
+def _name(kind: type) -> str:
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _either(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"

@@ -41,6 +41,8 @@ class Then(StrEnum):
     PARKED = "parked"
     GAVE_UP = "gave_up"
     """The supervisor itself ends."""
+    GIVEN_UP = "given_up"
+    """It spent an intensity of its own, in a pool: it alone is gone."""
     STOPPED = "stopped"
     """It was told to end."""
 

@@ -6,12 +6,17 @@ Rule: a Ref names the logical actor, so it stays good across restarts.
 
 from __future__ import annotations
 
+import math
+from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+import trio
 from attrs import frozen
 
-from .errors import AskTimeout, MailboxFull
-from .reply import Request
+from .errors import AskedItself, AskedTwice, AskTimeout, MailboxFull, WrongMessage
+from .exits import Exit
+from .reply import Reply, Request
+from .undelivered import Why
 
 if TYPE_CHECKING:
     from .cell import Cell
@@ -36,39 +41,89 @@ class Ref(Generic[M]):
         """How many messages wait in its mailbox."""
         return len(self._cell.mailbox)
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether an incarnation of it lives now, or is about to: False between two, while parked, and after the end."""
+        return self._cell.is_alive
+
     def tell(self, message: M) -> None:
         """
         Put `message` into the mailbox and go on; it is handled later, after what was put there before.
 
-        Raises MailboxFull when a bounded mailbox is full. To an actor that ended for good, the message is counted as
-        undelivered (a Request fails at once).
+        Raises MailboxFull when a bounded mailbox rejects it, WrongMessage in checked mode. To an actor that has ended, or
+        that is drained before it ends, the message is counted as undelivered (a Request fails at once).
         """
         cell = self._cell
-        if cell.state == "ended":
-            cell.refuse(message)
-        elif not cell.mailbox.put(message):
-            assert cell.capacity is not None, "an unbounded mailbox takes everything"
-            raise MailboxFull(cell.path, cell.capacity)
+        if cell.closed:
+            cell.refuse(message, Why.ENDED if cell.state == "ended" else Why.STOPPING)
+            return
+        if cell.accepts is not None:
+            check(cell.path, cell.accepts, message)
+        if not cell.mailbox.put(message):
+            raise MailboxFull(cell.path, cell.mail.capacity or 0)
 
     def tell_control(self, message: M) -> None:
         """As `tell`, ahead of the user lane and outside its capacity: for the runtime's own news."""
-        if self._cell.state == "ended":
-            self._cell.refuse(message)
+        if self._cell.closed:
+            self._cell.refuse(message, Why.ENDED)
         else:
             self._cell.mailbox.put_control(message)
 
-    async def ask(self, request: Request[R], *, timeout: float) -> R:
+    async def send(self, message: M) -> None:
         """
-        Send `request` and wait for its answer, at most `timeout` seconds.
+        As `tell`, but wait while a bounded mailbox is full, as long as it takes; whoever waits longest is let in first.
 
-        Raises AskTimeout; ActorDown when the actor crashes over it or ends; MailboxFull; or what the actor failed it with.
+        A restart of the actor goes unnoticed. Cancelling leaves the message unsent. Raises ActorDown when the actor ends
+        (or has ended), WrongMessage in checked mode.
         """
         cell = self._cell
+        if cell.closed:
+            raise cell.down()
+        check(cell.path, cell.accepts, message)
+        await cell.mailbox.send(message)
+
+    async def ask(self, request: Request[R], *, timeout: float) -> R:
+        """
+        Send `request` and wait for its answer, at most `timeout` seconds (0 … ; `math.inf` waits for ever).
+
+        Raises AskTimeout; ActorDown when the actor crashes over it or ends; MailboxFull; AskedItself; or what the actor
+        failed it with. A request is asked once: AskedTwice.
+        """
+        if not timeout >= 0:
+            raise ValueError(f"timeout must be 0 or more seconds, not {timeout!r}")
+        cell, reply = self._cell, request.reply
+        if cell.task is not None and cell.task is trio.lowlevel.current_task():
+            raise AskedItself(cell.path)
+        if not reply.is_open:
+            raise AskedTwice(cell.path, request)
         self.tell(request)  # type: ignore[arg-type]  # a Request[R] that the actor takes is one of its messages
-        timers = cell.stage.timers
-        expired = AskTimeout(cell.path, timeout)
-        timer = timers.at(cell.stage.seams.clock.mono_s() + timeout, lambda: request.reply.fail(expired))
+        asks = cell.asks
+        asks[reply] = None
+        timer = None
+        if timeout != math.inf:
+            stage = cell.stage
+            timer = stage.timers.at(stage.seams.clock.mono_s() + timeout, partial(_expire, reply, cell.path, timeout))
         try:
-            return await request.reply.wait()
+            return await reply.wait()
         finally:
-            timer.cancel()
+            if timer is not None:
+                timer.cancel()
+            asks.pop(reply, None)
+
+    async def stopped(self) -> Exit:
+        """
+        Wait until the actor has ended for good, its name released; return how. At once when it has; for any number of tasks.
+
+        A restart is no end. Whoever watches from inside an actor uses `Actor.monitor` instead.
+        """
+        return await self._cell.wait_ended()
+
+
+def _expire(reply: Reply[R], path: str, timeout: float) -> None:
+    reply.fail(AskTimeout(path, timeout))
+
+
+def check(path: str, accepts: tuple[type, ...] | None, message: object) -> None:
+    """Raise WrongMessage unless the actor at `path` takes `message`; None takes everything."""
+    if accepts is not None and not isinstance(message, accepts):
+        raise WrongMessage(path, type(message), accepts)

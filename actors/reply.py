@@ -7,13 +7,15 @@ Rule: an answer never goes through the asker's mailbox, so it can neither be los
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import trio
 from attrs import define, field, frozen
 
 R = TypeVar("R")
 R_contra = TypeVar("R_contra", contravariant=True)
+
+_NOTHING: Final[Any] = object()
 
 
 class Answerable(Protocol[R_contra]):
@@ -30,21 +32,16 @@ class Answerable(Protocol[R_contra]):
 class Reply(Generic[R]):
     """One answer for one waiting task."""
 
-    _done: bool = field(default=False, init=False)
-    _values: list[R] = field(factory=list, init=False)
+    _value: R = field(default=_NOTHING, init=False)
     _error: BaseException | None = field(default=None, init=False)
     _waiter: trio.lowlevel.Task | None = field(default=None, init=False)
-    _closed: bool = field(default=False, init=False)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether an answer would still reach somebody."""
-        return not (self._done or self._closed)
+    is_open: bool = field(default=True, init=False)
+    """Whether an answer would still reach somebody."""
 
     def answer(self, value: R) -> None:
         """See `Answerable.answer`."""
         if self.is_open:
-            self._values.append(value)
+            self._value = value
             self._settle()
 
     def fail(self, error: BaseException) -> None:
@@ -54,24 +51,24 @@ class Reply(Generic[R]):
             self._settle()
 
     def _settle(self) -> None:
-        self._done = True
+        self.is_open = False
         if self._waiter is not None:
             waiter, self._waiter = self._waiter, None
             trio.lowlevel.reschedule(waiter)
 
     async def wait(self) -> R:
         """The answer, or what it failed with. Cancelling the wait closes the slot. Always a checkpoint."""
-        if not self._done:
+        if self.is_open:
             self._waiter = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(self._abandon)
         else:
             await trio.lowlevel.checkpoint()
         if self._error is not None:
             raise self._error
-        return self._values[0]
+        return self._value
 
     def _abandon(self, _raise_cancel: object) -> trio.lowlevel.Abort:
-        self._waiter, self._closed = None, True
+        self._waiter, self.is_open = None, False
         return trio.lowlevel.Abort.SUCCEEDED
 
 

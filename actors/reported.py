@@ -107,6 +107,7 @@ _FOLLOWS: Final = {
     Then.LEFT: "not restarted",
     Then.PARKED: "parked",
     Then.GAVE_UP: "not restarted: its supervisor gives up",
+    Then.GIVEN_UP: "not restarted: it has ended too often",
     Then.STOPPED: "not restarted: it was told to stop",
 }
 

@@ -8,18 +8,20 @@ Not here: opening and closing it (`callsheet.supervisor.system`).
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import trio
 from attrs import define, field
 
 from .cell import Cell
+from .dispatcher import Dispatcher
 from .errors import NameTaken
+from .events import Reports
 from .ref import Ref
 from .seams import Seams
 from .timers import Timers
+from .undelivered import Undelivered
 
 
 @define(eq=False)
@@ -28,35 +30,46 @@ class Stage:
 
     nursery: trio.Nursery
     seams: Seams
+    checked: bool = False
+    """Whether messages are compared with what their actor declares."""
     timers: Timers = field(factory=Timers)
     registry: dict[str, Cell[Any]] = field(factory=dict)
-    undelivered: Counter[str] = field(factory=Counter)
-    """How many messages came too late, by the path they were sent to."""
+    reports: Reports = field(factory=Reports)
+    dispatcher: Dispatcher = field(init=False)
+    undelivered: Undelivered = field(init=False)
+    on_fatal: Callable[[BaseException], object] = lambda _error: None
+    """Called with a SystemExit or KeyboardInterrupt that an actor ended with."""
     stop_by_s: float | None = None
     """Once the system stops: when work in hand must have ended, on `Clock.mono_s`."""
     on_hurry: list[Callable[[], object]] = field(factory=list)
     """Called when `stop_by_s` was set or moved."""
+
+    def __attrs_post_init__(self) -> None:
+        self.dispatcher = Dispatcher(self.seams.clock.mono_s)
+        self.undelivered = Undelivered(self.seams.clock.mono_s)
 
     def hurry(self) -> None:
         """Tell whoever waits for work in hand that `stop_by_s` is new."""
         for call in self.on_hurry:
             call()
 
-    def spawn(self, main: Callable[[], Awaitable[None]], name: str) -> None:
+    def spawn(self, main: Callable[..., Coroutine[Any, Any, None]], name: str, *arguments: object) -> None:
         """Start a task in the flat nursery. `main` must not raise."""
-        self.nursery.start_soon(main, name=name)
+        self.nursery.start_soon(main, *arguments, name=name)
+
+    def dispatch(self, cell: Cell[Any]) -> None:
+        """Give an actor without a task its turn."""
+        if not self.dispatcher.is_running:
+            self.dispatcher.is_running = True
+            self.nursery.start_soon(self.dispatcher.run, name="dispatcher")
+        self.dispatcher.add(cell)
 
     def add(self, cell: Cell[Any]) -> None:
         """Register a new logical actor. Raises NameTaken."""
-        if cell.path in self.registry:
+        if self.registry.setdefault(cell.path, cell) is not cell:
             raise NameTaken(cell.path)
-        self.registry[cell.path] = cell
 
     def whereis(self, path: str) -> Ref[Any] | None:
         """The address of the actor with this path, if there is one."""
         cell = self.registry.get(path)
         return cell.ref if cell is not None else None
-
-    def count_undelivered(self, path: str, _message: object) -> None:
-        """A message that nobody will handle."""
-        self.undelivered[path] += 1

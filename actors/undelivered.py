@@ -54,6 +54,8 @@ class Why(StrEnum):
     """It was in hand when the actor crashed."""
     RESTART = "restart"
     """It waited when the actor was restarted, and the policy is not to keep."""
+    PARKED = "parked"
+    """The actor is down, and its supervisor has given up on it."""
     LATE_REPLY = "late_reply"
     """An answer that came when nobody waited for it any more."""
 

@@ -24,8 +24,9 @@ from .store.records import Clock, Due, Lane
 from .supervisor.aftermath import Aftermath
 from .supervisor.queue import QueueActor, QueuePlan
 from .supervisor.slots import Slots
-from .supervisor.spec import ChildSpec, Intensity, Strategy, SupervisorSpec
+from .supervisor.spec import ChildSpec, Strategy, SupervisorSpec
 from .supervisor.supervisor import Supervisor
+from .supervisor.system import CORE_BACKOFF, CORE_INTENSITY
 from .supervisor.task import TaskPlan, TaskSupervisor
 from .task import Task
 
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from .monitor import Monitor
     from .runtime import Runtime
 
-CORE_INTENSITY: Final = Intensity(10, 60.0)
-"""For scheduler, journal and calendar: without them nothing runs, so they get more chances than others."""
 UNBOUNDED: Final = float("inf")
 """Stop budget of supervisors, and of actors that bound their own stop."""
 
@@ -49,15 +48,23 @@ def lanes_of(jobs: Jobs) -> list[Lane]:
 def cast(runtime: Runtime, monitor: Monitor | None) -> SupervisorSpec:
     """The tree of a runtime: what stands further down depends on what stands above it. Gives the runtime its slots."""
     children = [
-        ChildSpec("scheduler", Scheduler, kind="scheduler", intensity=CORE_INTENSITY),
+        ChildSpec("scheduler", Scheduler, kind="scheduler", intensity=CORE_INTENSITY, backoff=CORE_BACKOFF),
         ChildSpec(
             "journal",
             lambda: Journal(runtime.journal),
             kind="journal",
             intensity=CORE_INTENSITY,
+            backoff=CORE_BACKOFF,
             stop_budget_s=UNBOUNDED,  # what is acknowledged must be written
         ),
-        ChildSpec("calendar", lambda: _calendar(runtime), kind="calendar", intensity=CORE_INTENSITY),
+        ChildSpec(
+            "calendar",
+            lambda: _calendar(runtime),
+            kind="calendar",
+            intensity=CORE_INTENSITY,
+            backoff=CORE_BACKOFF,
+            start_budget_s=UNBOUNDED,  # it reads the store
+        ),
         _supervisor("tasks", SupervisorSpec(tuple(_jobs_spec(runtime, each) for each in runtime.jobs), parks=True)),
         _supervisor("queues", SupervisorSpec(_queue_specs(runtime))),
     ]
@@ -78,7 +85,9 @@ def cast(runtime: Runtime, monitor: Monitor | None) -> SupervisorSpec:
 
 
 def _supervisor(name: str, spec: SupervisorSpec) -> ChildSpec:
-    return ChildSpec(name, lambda: Supervisor(spec), kind="supervisor", stop_budget_s=UNBOUNDED)
+    return ChildSpec(
+        name, lambda: Supervisor(spec), kind="supervisor", stop_budget_s=UNBOUNDED, start_budget_s=UNBOUNDED
+    )
 
 
 def _calendar(runtime: Runtime) -> Calendar:

@@ -39,7 +39,7 @@ from .stores import store_at
 from .supervisor import paths
 from .supervisor.aftermath import Aftermath
 from .supervisor.slots import Slots
-from .supervisor.system import ActorSystem, SystemGaveUp, open_system
+from .supervisor.system import ActorSystem, SystemGaveUp
 from .tree import Node, picture
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ async def _working(
     previous = current_runtime.set(runtime)
     prepare = partial(_prepare, runtime)
     try:
-        async with open_system(
+        async with ActorSystem(
             cast(runtime, options.get("monitor")), seams=runtime.seams, grace_s=grace_s, prepare=prepare
         ):
             for each in runtime.jobs:

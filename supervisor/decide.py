@@ -7,12 +7,13 @@ Source: OTP's supervisor.erl (restart table, sliding window), except that giving
 
 from __future__ import annotations
 
+import math
 from typing import TypeAlias
 
 from attrs import frozen
 
 from ..actors.exits import Exit, is_abnormal
-from .spec import ChildSpec, Intensity, Restart, Strategy
+from .spec import AutoShutdown, Backoff, ChildSpec, Intensity, Restart, Strategy
 
 
 @frozen
@@ -37,7 +38,12 @@ class GiveUp:
     """The intensity is spent: stop every child and exit abnormally."""
 
 
-Decision: TypeAlias = Leave | RestartThese | Park | GiveUp
+@frozen
+class ShutDown:
+    """A significant child has ended: stop every other child and end, normally."""
+
+
+Decision: TypeAlias = Leave | RestartThese | Park | GiveUp | ShutDown
 
 
 def wants_restart(restart: Restart, exit_: Exit) -> bool:
@@ -68,12 +74,43 @@ def admit(times_s: tuple[float, ...], now_s: float, intensity: Intensity) -> tup
     return recent[-(intensity.restarts + 1) :], len(recent) <= intensity.restarts
 
 
+def wait_s(backoff: Backoff | None, step: int, draw: float) -> float:
+    """
+    How long the restart number `step` (from 0) in a row waits; `draw`: 0 <= x < 1.
+
+    Jitter is taken off, never added: no delay is longer than `max_s` (Pekko's may be: it adds after bounding).
+    """
+    if backoff is None:
+        return 0.0
+    grown = math.exp(min(700.0, step * math.log(backoff.factor)))  # beyond that, a float cannot hold it
+    return min(backoff.max_s, backoff.first_s * grown) * (1 - backoff.jitter * draw)
+
+
+def is_calm(backoff: Backoff, lived_s: float, *, healthy: bool) -> bool:
+    """Whether an incarnation was well enough for the delays to begin anew."""
+    return healthy or lived_s >= (backoff.max_s if backoff.reset_after_s is None else backoff.reset_after_s)
+
+
 def decide(
-    child: ChildSpec, exit_: Exit, *, strategy: Strategy, order: tuple[str, ...], admitted: bool, parks: bool
+    child: ChildSpec,
+    exit_: Exit,
+    *,
+    strategy: Strategy,
+    order: tuple[str, ...],
+    admitted: bool,
+    parks: bool,
+    auto_shutdown: AutoShutdown = AutoShutdown.NEVER,
+    significant_left: int = 0,
 ) -> Decision:
-    """What follows from `child`'s end; `order`: the names of all children that are not gone, in start order."""
+    """
+    What follows from `child`'s end.
+
+    order: the names of all children that a restart may take down, in start order. admitted: whether its restart is within
+    the intensity. significant_left: how many other significant children there still are.
+    """
     if not wants_restart(child.restart, exit_):
-        return Leave()
+        ends_all = auto_shutdown is AutoShutdown.ANY_SIGNIFICANT or not significant_left
+        return ShutDown() if child.significant and ends_all else Leave()
     if not admitted:
         return Park() if parks else GiveUp()
-    return RestartThese(affected(strategy, order, child.name))
+    return RestartThese((child.name,) if child.apart else affected(strategy, order, child.name))

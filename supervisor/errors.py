@@ -13,6 +13,62 @@ class SupervisionError(ActorError):
 
 
 @define(slots=False)
+class InvalidSpec(SupervisionError, ValueError):
+    """A spec contradicts itself; every rule that it breaks is named. Nothing was started."""
+
+    what: str
+    broken: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.what}: {'; '.join(self.broken)}"
+
+
+@define(slots=False)
+class DuplicateChild(SupervisionError):
+    """A supervisor has a child of this name already (perhaps stopped or parked); nothing was started."""
+
+    path: str
+    state: str
+
+    def __str__(self) -> str:
+        return f"{self.path} is there already ({self.state}): restart, remove or replace it, or use another name"
+
+
+@define(slots=False)
+class NotMyChild(SupervisionError):
+    """A supervisor was asked to do something to an actor that is not its child; nothing was done."""
+
+    path: str
+    child: str
+    children: int
+
+    def __str__(self) -> str:
+        return f"supervisor {self.path or '/'} has no child {self.child} ({self.children} others): ask the one that started it"
+
+
+@define(slots=False)
+class ChildIsUp(SupervisionError):
+    """A child was to be restarted or removed that is up; nothing was done."""
+
+    path: str
+    state: str
+
+    def __str__(self) -> str:
+        return f"{self.path} is {self.state}: stop it first"
+
+
+@define(slots=False)
+class PoolFull(SupervisionError):
+    """A pool has as many children as it may have; nothing was started."""
+
+    path: str
+    limit: int
+
+    def __str__(self) -> str:
+        return f"pool {self.path} has its {self.limit:,} children: nothing was started, try again when one has ended"
+
+
+@define(slots=False)
 class IntensityExceeded(SupervisionError):
     """A supervisor gave up: its children ended more often than its intensity allows. The cause is the last of them."""
 

@@ -8,24 +8,36 @@ Rule 2: the host's body stands outside the shield; it is cancelled by the host a
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import TracebackType
+from typing import Any, Final, Self
 
 import trio
-from attrs import define, field
+from attrs import define, evolve, field
 
 from ..actors.cell import Cell
+from ..actors.events import Reports
 from ..actors.exits import Exit, Shutdown, StartFailed, error_of
+from ..actors.ref import Ref
+from ..actors.reported import log_report
+from ..actors.scheduler import Scheduler
 from ..actors.seams import Seams
 from ..actors.stage import Stage
+from ..actors.undelivered import Undelivered
 from .errors import SupervisionError
-from .spec import SupervisorSpec
-from .supervisor import Supervisor
+from .requests import RemoveChild, ReplaceChild, RestartChild, StartChild, StopChild
+from .spec import Backoff, ChildSpec, Intensity, SupervisorSpec
+from .supervisor import Supervisor, SupervisorMessage
 
-_log = logging.getLogger("callsheet.system")
+CORE_INTENSITY: Final = Intensity(10, 60.0)
+"""For what everything else stands on: it gets more chances than others."""
+CORE_BACKOFF: Final = Backoff(0.1, 5.0)
+SCHEDULER: Final = ChildSpec(
+    "scheduler", Scheduler, kind="scheduler", intensity=CORE_INTENSITY, backoff=CORE_BACKOFF, apart=True
+)
+"""The first child of every root: the wheel outlives it, so nobody needs to go down with it."""
 
 
 @define(slots=False)
@@ -40,17 +52,112 @@ class SystemGaveUp(SupervisionError):
 
 @define(eq=False)
 class ActorSystem:
-    """One tree of actors. Made by `open_system`."""
+    """
+    One tree of actors: `async with ActorSystem() as system: ...`, or `await nursery.start(ActorSystem().serve)`.
 
-    seams: Seams
-    grace_s: float
-    """How long work in hand may go on once the system stops."""
+    spec: the root supervisor's children, strategy and intensity; none to begin with. seams: clock, chance and ids; for
+    simulations. grace_s: seconds that work in hand may take once the block is left, for actors that ask for it
+    (`stage.stop_by_s`); stop budgets are counted for each child besides. checked: compare every message with what its
+    actor declares (`Actor[A | B]`), and raise WrongMessage to whoever sent another. prepare: called with the system before
+    its first actor starts.
+
+    Leaving the block (normally, by an exception, or cancelled) stops the tree in reverse order. What the body raised
+    comes out as it was, never wrapped in a group. Raises what the first child that could not start raised; SystemGaveUp
+    when the root gave up (the body is cancelled then). A SystemExit or KeyboardInterrupt of an actor ends the system and
+    comes out too. A system is opened once.
+    """
+
+    spec: SupervisorSpec = field(factory=SupervisorSpec)
+    _given_seams: Seams | None = field(default=None, kw_only=True, alias="seams")
+    grace_s: float = field(default=8.0, kw_only=True)
+    checked: bool = field(default=False, kw_only=True)
+    _prepare: Callable[[ActorSystem], object] = field(default=lambda _system: None, kw_only=True)
+    seams: Seams = field(init=False)
+    """Its clock, chance and ids, once it is open."""
     stage: Stage = field(init=False)
-    root: Cell[Any] = field(init=False)
+    _root: Cell[SupervisorMessage] = field(init=False)
+    _block: AbstractAsyncContextManager[None] | None = field(default=None, init=False)
     _body: trio.CancelScope = field(factory=trio.CancelScope, init=False)
     _stop: trio.Event = field(factory=trio.Event, init=False)
     _started: trio.Event = field(factory=trio.Event, init=False)
     _ended: Exit | None = field(default=None, init=False)
+    _fatal: BaseException | None = field(default=None, init=False)
+
+    async def __aenter__(self) -> Self:
+        if self._block is not None:
+            raise RuntimeError("an ActorSystem is opened once: make another")
+        self.seams = self._given_seams or Seams.real()
+        self._block = _opened(self)
+        await self._block.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        assert self._block is not None, "entered before it is left"
+        return await self._block.__aexit__(kind, error, traceback)
+
+    async def serve(self, *, task_status: trio.TaskStatus[ActorSystem] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run until cancelled, or until `stop`: for `await nursery.start(system.serve)`, which returns the system, started."""
+        async with self:
+            task_status.started(self)
+            await trio.sleep_forever()
+
+    # -- what the host does with it
+
+    @property
+    def root(self) -> Ref[SupervisorMessage]:
+        """The supervisor of everything."""
+        return self._root.ref
+
+    @property
+    def reports(self) -> Reports:
+        """What supervisors report: listen, subscribe, or look at the last ones."""
+        return self.stage.reports
+
+    @property
+    def undelivered(self) -> Undelivered:
+        """Messages that nobody handled."""
+        return self.stage.undelivered
+
+    def whereis(self, path: str) -> Ref[Any] | None:
+        """The address of the actor with this path (`/pool/17`), if there is one."""
+        return self.stage.whereis(path)
+
+    async def start_child(
+        self, spec: ChildSpec, *, under: Ref[SupervisorMessage] | None = None, timeout: float = math.inf
+    ) -> Ref[Any]:
+        """Start a child of the root, or of the supervisor `under`; returns when it has started. See `StartChild`."""
+        return await (under or self.root).ask(StartChild(spec), timeout=timeout)
+
+    async def stop_child(
+        self, child: str | Ref[Any], *, under: Ref[SupervisorMessage] | None = None, timeout: float = math.inf
+    ) -> None:
+        """Stop a child by name or Ref; its spec is kept. See `StopChild`."""
+        await (under or self.root).ask(StopChild(child), timeout=timeout)
+
+    async def restart_child(
+        self, child: str | Ref[Any], *, under: Ref[SupervisorMessage] | None = None, timeout: float = math.inf
+    ) -> Ref[Any]:
+        """Start a child that was stopped, is parked, or waits for its backoff. See `RestartChild`."""
+        return await (under or self.root).ask(RestartChild(child), timeout=timeout)
+
+    async def remove_child(
+        self, child: str | Ref[Any], *, under: Ref[SupervisorMessage] | None = None, timeout: float = math.inf
+    ) -> None:
+        """Forget a child that is not up. See `RemoveChild`."""
+        await (under or self.root).ask(RemoveChild(child), timeout=timeout)
+
+    async def replace_child(
+        self, spec: ChildSpec, *, under: Ref[SupervisorMessage] | None = None, timeout: float = math.inf
+    ) -> Ref[Any]:
+        """Stop the child of this name and start this one in its place. See `ReplaceChild`."""
+        return await (under or self.root).ask(ReplaceChild(spec), timeout=timeout)
+
+    def stop(self) -> None:
+        """End the block: its body is cancelled, and leaving it does what it always does."""
+        self.request_stop()
+        self.cancel_body()
 
     def request_stop(self, *, grace_s: float | None = None) -> None:
         """Begin to stop, with `grace_s` (default: the system's) for work in hand. Again: the earlier end counts."""
@@ -72,33 +179,31 @@ class ActorSystem:
             self._body.cancel()
             self._stop.set()
 
+    def _end_with(self, error: BaseException) -> None:
+        """An actor wants the program to end."""
+        self._fatal = self._fatal or error
+        self.request_stop()
+        self.cancel_body()
+
     @trio.lowlevel.enable_ki_protection  # a Ctrl-C belongs to the main task
-    async def _serve(
-        self,
-        spec: SupervisorSpec,
-        prepare: Callable[[ActorSystem], object],
-        task_status: trio.TaskStatus[None],
-    ) -> None:
+    async def _serve(self, task_status: trio.TaskStatus[None]) -> None:
+        spec = _with_scheduler(self.spec)
         with trio.CancelScope(shield=True) as shield:
             async with trio.open_nursery() as nursery:
-                self.stage = Stage(nursery, self.seams)
-                self.root = Cell(
-                    stage=self.stage,
-                    path="",
-                    name="root",
-                    factory=lambda: Supervisor(spec),
-                    parent=self,
-                    kind="supervisor",
-                )
-                self.stage.add(self.root)
-                prepare(self)
+                self.stage = stage = Stage(nursery, self.seams, self.checked, on_fatal=self._end_with)
+                stage.reports.listen(log_report)
+                self._root = Cell(stage, "", "root", lambda: Supervisor(spec), parent=self, kind="supervisor")
+                stage.add(self._root)
+                self._prepare(self)
                 task_status.started()
                 nursery.start_soon(self._obey_stop)
-                await self.root.start()
+                await self._root.start()
                 self._started.set()
                 await self._stop.wait()
-                await self.root.wait_gone()
-                self.root.end()
+                await self._root.wait_gone()
+                self._root.end()
+                stage.undelivered.flush()
+                stage.reports.close()
                 # Whoever still lives ignored its stop budget and its cancellation. We can only wait for it; the
                 # host's own cancellation shall reach it too, now that there is no order left to keep.
                 shield.shield = False
@@ -106,38 +211,27 @@ class ActorSystem:
 
     async def _obey_stop(self) -> None:
         await self._stop.wait()
-        self.root.request_stop()
+        self._root.request_stop()
+
+
+def _with_scheduler(spec: SupervisorSpec) -> SupervisorSpec:
+    if any(child.make is Scheduler for child in spec.children):
+        return spec
+    return evolve(spec, children=(SCHEDULER, *spec.children))
 
 
 @asynccontextmanager
-async def open_system(
-    spec: SupervisorSpec,
-    *,
-    seams: Seams | None = None,
-    grace_s: float = 8.0,
-    prepare: Callable[[ActorSystem], object] = lambda _system: None,
-) -> AsyncIterator[ActorSystem]:
-    """
-    Run the tree of `spec` while the block runs.
-
-    grace_s: seconds that work in hand may take once the block is left, before it is cancelled. prepare: called with the
-    system before its first actor starts.
-
-    Leaving the block (normally, by an exception, or cancelled) stops the tree in reverse order. What the body raised
-    comes out as it was, never wrapped in a group. Raises what the first child that could not start raised; SystemGaveUp
-    when the root gave up (the body is cancelled then).
-    """
-    system = ActorSystem(seams or Seams.real(), grace_s)
+async def _opened(system: ActorSystem) -> AsyncIterator[None]:
     raised: BaseException | None = None
     try:
         async with trio.open_nursery() as outer:
-            await outer.start(system._serve, spec, prepare)  # noqa: SLF001 -- one thing in two halves
+            await outer.start(system._serve)  # noqa: SLF001 -- one thing in two halves
             try:
                 await system._started.wait()  # noqa: SLF001
                 if isinstance(system._ended, StartFailed):  # noqa: SLF001
                     _raise_start_failure(system._ended)  # noqa: SLF001
                 with system._body:  # noqa: SLF001
-                    yield system
+                    yield
             except BaseException as error:  # noqa: BLE001 -- raised below: the nursery would wrap it, and copy groups
                 raised = error
             finally:
@@ -148,6 +242,8 @@ async def open_system(
             raise _single(own) from raised
     if raised is not None:
         _raise_as_it_was(raised)
+    if system._fatal is not None:  # noqa: SLF001
+        _raise_as_it_was(system._fatal)  # noqa: SLF001
     ended = system._ended  # noqa: SLF001
     if ended is not None and not isinstance(ended, Shutdown):
         raise SystemGaveUp(ended) from error_of(ended)

@@ -23,8 +23,9 @@ import pytest
 from attrs import frozen
 
 from callsheet.actors.actor import Actor
-from callsheet.actors.checked import WrongMessage, check, declared
-from callsheet.actors.errors import ActorError
+from callsheet.actors.checked import declared
+from callsheet.actors.errors import ActorError, WrongMessage
+from callsheet.actors.ref import check
 
 M = TypeVar("M")
 N = TypeVar("N")

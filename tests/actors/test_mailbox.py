@@ -7,7 +7,7 @@ import trio
 import trio.testing
 
 from callsheet.actors.errors import MailboxFull
-from callsheet.actors.mailbox import Mailbox
+from callsheet.actors.mailbox import Mail, Mailbox
 
 from .world import Ask, Hanging, Recorder, open_world, settle
 
@@ -52,7 +52,7 @@ def test_messages_that_are_put_back_come_first_again() -> None:
 
 def test_a_full_mailbox_refuses_one_more_but_no_control_message() -> None:
     """Capacity bounds what users send; a refused message is not taken; news of the runtime always is."""
-    mailbox: Mailbox[int] = Mailbox(capacity=2)
+    mailbox: Mailbox[int] = Mailbox(Mail(capacity=2))
     mailbox.put(1)
     mailbox.put(2)
 
@@ -111,7 +111,7 @@ async def test_a_wake_lets_the_reader_look_although_nothing_waits(autojump_clock
 async def test_telling_a_full_actor_says_so_and_changes_nothing(autojump_clock: trio.abc.Clock) -> None:
     """`tell` to a full mailbox raises MailboxFull, a sentence with the numbers; what waits stays."""
     async with open_world() as world:
-        busy = await world.start("busy", Hanging, capacity=2)
+        busy = await world.start("busy", Hanging, Mail(capacity=2))
         busy.ref.tell("in hand")
         await settle()
         busy.ref.tell(1)

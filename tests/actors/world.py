@@ -12,6 +12,7 @@ from attrs import define, field, frozen
 from callsheet.actors.actor import Actor
 from callsheet.actors.cell import Cell
 from callsheet.actors.exits import Exit
+from callsheet.actors.mailbox import UNBOUNDED, Mail
 from callsheet.actors.ref import Ref
 from callsheet.actors.reply import Request
 from callsheet.actors.scheduler import Scheduler
@@ -31,14 +32,14 @@ class World:
     def child_exited(self, cell: Cell[Any], exit_: Exit) -> None:
         self.exits.append((cell.name, exit_))
 
-    def cell(self, name: str, make: Callable[[], Actor[Any]], capacity: int | None = None) -> Cell[Any]:
+    def cell(self, name: str, make: Callable[[], Actor[Any]], mail: Mail = UNBOUNDED) -> Cell[Any]:
         """Registered, and not started."""
-        cell: Cell[Any] = Cell(self.stage, f"/{name}", name, make, parent=self, capacity=capacity)
+        cell: Cell[Any] = Cell(self.stage, f"/{name}", name, make, parent=self, mail=mail)
         self.stage.add(cell)
         return cell
 
-    async def start(self, name: str, make: Callable[[], Actor[Any]], capacity: int | None = None) -> Cell[Any]:
-        cell = self.cell(name, make, capacity)
+    async def start(self, name: str, make: Callable[[], Actor[Any]], mail: Mail = UNBOUNDED) -> Cell[Any]:
+        cell = self.cell(name, make, mail)
         assert None is await cell.start()
         return cell
 

@@ -47,7 +47,7 @@ async def test_every_part_may_crash_once_under_load(
     assert list(range(41)) == [each.result for each in ended]
     assert set(range(41)) == set(done)
     assert [1 if n % 5 == 0 else 0 for n in range(41)] == [each.run.spent for each in ended]
-    assert f"{path} is restarted: crashed" in caplog.text
+    assert f"{path} (generation 1) ended: crashed" in caplog.text
 
 
 @pytest.mark.parametrize("path", PARTS)

@@ -289,8 +289,7 @@ async def test_a_runtime_that_cannot_keep_itself_alive_gives_up_loudly(
             await jobs.runs.cancel(runs[1])
             await trio.sleep(1)
             for _ in range(11):
-                runtime.system.stage.registry["/journal"].ref.tell_control("poison")
-                await trio.sleep(0.5)
+                await poison(runtime, "/journal")
             await runtime.forever()
 
     chain = [caught.value]
@@ -314,6 +313,7 @@ async def test_a_call_in_flight_when_the_runtime_gives_up_is_told(
         while True:
             try:
                 await jobs.enqueue("sleep", 0, delay=1_000)
+                await trio.sleep(0.001)  # or time would stand still
             except (ShuttingDown, NotOpen) as error:
                 told.append(error)
                 return
@@ -325,16 +325,19 @@ async def test_a_call_in_flight_when_the_runtime_gives_up_is_told(
                     for _ in range(20):
                         nursery.start_soon(call)
                     for _ in range(11):
-                        runtime.system.stage.registry["/journal"].ref.tell_control("poison")
-                        await settle_briefly()
+                        await poison(runtime, "/journal")
                     await runtime.forever()
 
     assert 20 == len(told)
 
 
-async def settle_briefly() -> None:
-    for _ in range(200):
-        await trio.lowlevel.checkpoint()
+async def poison(runtime: Runtime, path: str) -> None:
+    """Crash it, as soon as it is up."""
+    cell = runtime.system.stage.registry[path]
+    while cell.state != "running":
+        await trio.sleep(0.01)
+    cell.ref.tell_control("poison")
+    await settle()
 
 
 async def test_a_parked_task_waits_and_the_others_go_on(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from callsheet.actors.actor import Actor
 from callsheet.actors.exits import Crashed, Exit, Killed, Normal, Shutdown, StartFailed
+from callsheet.actors.mailbox import Mail, Overflow
 from callsheet.supervisor.decide import (
     GiveUp,
     Leave,
@@ -21,7 +22,8 @@ from callsheet.supervisor.decide import (
     decide,
     wants_restart,
 )
-from callsheet.supervisor.spec import ChildSpec, Intensity, Restart, Strategy, SupervisorSpec
+from callsheet.supervisor.pool import PoolSpec
+from callsheet.supervisor.spec import Backoff, ChildSpec, Intensity, Restart, Strategy, SupervisorSpec
 
 ABNORMAL: list[Exit] = [Crashed(ValueError()), StartFailed(ValueError()), Killed()]
 ORDER = ("a", "b", "c", "d")
@@ -129,13 +131,30 @@ def test_a_child_that_is_not_restarted_spends_nothing() -> None:
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: Intensity(-1), r"Intensity\(restarts\) must be 0 or more, not -1"),
-        (lambda: Intensity(1, 0), r"Intensity\(period_s\) must be more than 0"),
-        (lambda: Intensity(1, math.nan), r"Intensity\(period_s\) must be more than 0"),
-        (lambda: ChildSpec("", Actor), "a child's name must not be empty"),
-        (lambda: ChildSpec("a", Actor, stop_budget_s=-1), "stop_budget_s of a must be 0 or more"),
-        (lambda: ChildSpec("a", Actor, stop_budget_s=math.nan), "stop_budget_s of a must be 0 or more"),
+        (lambda: Intensity(-1), r"Intensity\(-1, 5.0\): restarts must be 0 or more"),
+        (lambda: Intensity(1, 0), r"Intensity\(1, 0\): period_s must be more than 0"),
+        (lambda: Intensity(1, math.nan), r"Intensity\(1, nan\): period_s must be more than 0"),
+        (lambda: ChildSpec("", Actor), "ChildSpec '': name must have 1 … 200 characters"),
+        (lambda: ChildSpec("a", Actor, stop_budget_s=-1), "ChildSpec 'a': stop_budget_s must be 0 or more"),
+        (lambda: ChildSpec("a", Actor, stop_budget_s=math.nan), "ChildSpec 'a': stop_budget_s must be 0 or more"),
+        (
+            lambda: ChildSpec("", Actor, stop_budget_s=-1, start_budget_s=0, significant=True),
+            "name must .*; stop_budget_s must .*; start_budget_s must .*; significant needs restart transient or temporary",
+        ),
+        (lambda: ChildSpec("a", Actor, Restart.TEMPORARY, backoff=Backoff()), "a temporary child is never restarted"),
+        (lambda: ChildSpec("a", Actor, drain=True, stop_budget_s=0), "drain needs a stop_budget_s of more than 0"),
         (lambda: SupervisorSpec((ChildSpec("a", Actor), ChildSpec("a", Actor))), "used twice: a"),
+        (
+            lambda: SupervisorSpec((ChildSpec("a", Actor, Restart.TEMPORARY, significant=True),)),
+            r"significant children \(a\) need an auto_shutdown",
+        ),
+        (
+            lambda: Backoff(-1, math.inf, 0.5, 2, reset_after_s=-1),
+            "first_s .* max_s .* factor .* jitter .* reset_after_s",
+        ),
+        (lambda: Mail(capacity=0), "capacity must be 1 or more, not 0"),
+        (lambda: Mail(overflow=Overflow.DROP_OLDEST, redeliver=-1), "needs a capacity.*; redeliver must be"),
+        (lambda: PoolSpec(Actor, max_children=0, stop_budget_s=-1), "stop_budget_s must .*; max_children must be 1"),
     ],
 )
 def test_a_wrong_spec_is_refused_when_it_is_made(make: object, sentence: str) -> None:

@@ -15,7 +15,7 @@ import trio.testing
 from callsheet.actors.seams import Seams
 from callsheet.supervisor.spec import ChildSpec, Intensity, SupervisorSpec
 from callsheet.supervisor.supervisor import Supervisor
-from callsheet.supervisor.system import SystemGaveUp, open_system
+from callsheet.supervisor.system import ActorSystem, SystemGaveUp
 
 from .troupe import Player, Troupe, settle, states, tell
 
@@ -58,7 +58,7 @@ async def test_what_the_body_raises_comes_out_as_it_was(autojump_clock: trio.abc
     error.__cause__ = cause
 
     with pytest.raises(type(error)) as caught:
-        async with open_system(spec(troupe.child("a", Slow), troupe.child("b"))):
+        async with ActorSystem(spec(troupe.child("a", Slow), troupe.child("b"))):
             raise error
 
     assert error is caught.value
@@ -71,7 +71,7 @@ async def test_an_exception_raised_while_another_is_handled_keeps_that_context(
 ) -> None:
     """`raise` inside an `except` inside the block: the chain is the one that Python made."""
     with pytest.raises(ValueError, match="second") as caught:
-        async with open_system(spec()):
+        async with ActorSystem(spec()):
             try:
                 raise KeyError("first")
             except KeyError:
@@ -87,7 +87,7 @@ async def test_a_host_that_is_cancelled_still_sees_the_order_kept(autojump_clock
     began_s = trio.current_time()
 
     with trio.move_on_after(10) as host:
-        async with open_system(spec(troupe.child("a", Slow), troupe.child("b", Slow), troupe.child("c", Slow))):
+        async with ActorSystem(spec(troupe.child("a", Slow), troupe.child("b", Slow), troupe.child("c", Slow))):
             await trio.sleep_forever()
 
     assert host.cancelled_caught
@@ -104,7 +104,7 @@ async def test_a_body_that_fails_while_it_is_cancelled_raises_its_own_error(auto
         await trio.sleep_forever()
 
     with trio.move_on_after(1), pytest.raises(ValueError, match="cleanup") as caught:
-        async with open_system(spec(troupe.child("a", Slow))) as system:
+        async with ActorSystem(spec(troupe.child("a", Slow))) as system:
             system.stage.spawn(outlive, "somebody who is still there at the end")
             try:
                 await trio.sleep_forever()
@@ -120,7 +120,7 @@ async def test_the_body_may_swallow_its_cancellation(autojump_clock: trio.abc.Cl
     troupe = Troupe()
 
     with pytest.raises(SystemGaveUp):
-        async with open_system(spec(troupe.child("a"), intensity=Intensity(0))) as system:
+        async with ActorSystem(spec(troupe.child("a"), intensity=Intensity(0))) as system:
             tell(system, "/a", ValueError("boom"))
             with suppress(trio.Cancelled):  # what nobody should do
                 await trio.sleep_forever()
@@ -138,7 +138,7 @@ async def test_a_cancelled_opening_stops_what_was_started(autojump_clock: trio.a
     began_s = trio.current_time()
 
     with trio.move_on_after(10) as host:
-        async with open_system(
+        async with ActorSystem(
             spec(
                 troupe.child("a", Slow),
                 ChildSpec("inner", lambda: Supervisor(inner), stop_budget_s=float("inf")),
@@ -157,7 +157,7 @@ async def test_nothing_is_left_when_the_block_has_ended(autojump_clock: trio.abc
     troupe = Troupe()
     before = trio.lowlevel.current_statistics().tasks_living
 
-    async with open_system(spec(troupe.child("a"), troupe.child("b"))) as system:
+    async with ActorSystem(spec(troupe.child("a"), troupe.child("b"))) as system:
         assert {"": "running", "/a": "running", "/b": "running"} == states(system)
 
     assert {} == system.stage.registry
@@ -173,7 +173,7 @@ async def test_a_prepare_that_fails_starts_nothing(autojump_clock: trio.abc.Cloc
         raise error
 
     with pytest.raises(ValueError, match="not ready") as caught:
-        async with open_system(spec(troupe.child("a")), prepare=prepare):
+        async with ActorSystem(spec(troupe.child("a")), prepare=prepare):
             pytest.fail("it never opens")
 
     assert error is caught.value
@@ -190,13 +190,13 @@ async def test_several_systems_live_side_by_side(autojump_clock: trio.abc.Clock)
 
     async def first() -> None:
         try:
-            async with open_system(spec(one.child("a"), intensity=Intensity(0))) as system:
+            async with ActorSystem(spec(one.child("a"), intensity=Intensity(0))) as system:
                 tell(system, "/a", ValueError("boom"))
                 await trio.sleep_forever()
         except SystemGaveUp as error:
             failed.append(error)
 
-    async with trio.open_nursery() as nursery, open_system(spec(two.child("a"))) as system:
+    async with trio.open_nursery() as nursery, ActorSystem(spec(two.child("a"))) as system:
         nursery.start_soon(first)
         await trio.sleep(1)
         tell(system, "/a", "hello")
@@ -212,7 +212,7 @@ async def test_systems_nest(autojump_clock: trio.abc.Clock) -> None:
     error = ValueError("mine")
 
     with pytest.raises(ValueError, match="mine") as caught:
-        async with open_system(spec(outer.child("o"))), open_system(spec(inner.child("i", Slow))):
+        async with ActorSystem(spec(outer.child("o"))), ActorSystem(spec(inner.child("i", Slow))):
             outer.log.append("working")
             raise error
 
@@ -232,7 +232,7 @@ async def test_an_actor_sees_the_hosts_context_variables(autojump_clock: trio.ab
 
     troupe = Troupe()
     request.set("outer")
-    async with open_system(spec(troupe.child("a", Looking))) as system:
+    async with ActorSystem(spec(troupe.child("a", Looking))) as system:
         request.set("later")
         tell(system, "/a", ValueError("again"))
         await settle()
@@ -261,7 +261,7 @@ def test_ctrl_c_while_an_actor_is_busy_reaches_the_main_task() -> None:
             self.log.append("still busy")
 
     async def main(troupe: Troupe) -> None:
-        async with open_system(spec(troupe.child("a"), troupe.child("b", Busy))) as system:
+        async with ActorSystem(spec(troupe.child("a"), troupe.child("b", Busy))) as system:
             tell(system, "/b", "work")
             await trio.sleep_forever()
 
@@ -274,7 +274,7 @@ def test_ctrl_c_in_the_body_stops_the_tree_in_order() -> None:
     """A KeyboardInterrupt raised in the host's own code goes its way, and the tree stops in reverse."""
 
     async def main(troupe: Troupe) -> None:
-        async with open_system(spec(troupe.child("a", Slow), troupe.child("b", Slow))):
+        async with ActorSystem(spec(troupe.child("a", Slow), troupe.child("b", Slow))):
             signal.raise_signal(signal.SIGINT)
             await trio.sleep(1)
 
@@ -285,7 +285,7 @@ def test_ctrl_c_in_the_body_stops_the_tree_in_order() -> None:
 
 async def test_a_grace_that_is_shortened_counts(autojump_clock: trio.abc.Clock) -> None:
     """Asked to stop twice, the earlier end counts, and whoever waits for it is told."""
-    async with open_system(spec(), seams=Seams.seeded(1), grace_s=8) as system:
+    async with ActorSystem(spec(), seams=Seams.seeded(1), grace_s=8) as system:
         hurried: list[float | None] = []
         system.stage.on_hurry.append(lambda: hurried.append(system.stage.stop_by_s))
         now_s = trio.current_time()

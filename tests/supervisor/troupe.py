@@ -61,7 +61,8 @@ def tell(system: ActorSystem, path: str, message: object) -> None:
 
 
 def states(system: ActorSystem) -> dict[str, str]:
-    return {path: str(cell.state) for path, cell in system.stage.registry.items()}
+    """Of everybody but the scheduler."""
+    return {path: str(cell.state) for path, cell in system.stage.registry.items() if path != "/scheduler"}
 
 
 async def settle() -> None:

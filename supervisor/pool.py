@@ -1,0 +1,357 @@
+"""
+A supervisor of many children of one kind that come and go: connections, sessions, runs. OTP's simple_one_for_one.
+
+Rule 1: starting and forgetting a child is one synchronous step, and a child costs one record; nothing here walks all
+    children but stopping.
+Rule 2: every child has a restart budget of its own: a thousand crashes of a thousand children are a thousand single
+    crashes, and one that cannot stay up takes nobody with it.
+Not here: children that depend on each other, or on order (`supervisor`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final, TypeAlias, assert_never
+
+import trio
+from attrs import define, field, frozen
+
+from ..actors.actor import Actor
+from ..actors.cell import Cell, CellState
+from ..actors.events import BecameZombie, CouldNotStart, Delayed, Ended, GaveUp, Report, StopOverran, Then
+from ..actors.exits import Exit, Shutdown, StartFailed, error_of, is_abnormal
+from ..actors.mailbox import UNBOUNDED, Mail
+from ..actors.ref import Ref
+from ..actors.reply import Request
+from ..actors.timers import Timer
+from . import decide as deciding
+from .decide import admit, wants_restart
+from .errors import ChildStartFailed, DuplicateChild, IntensityExceeded, NotMyChild, PoolFull
+from .spec import STOP_BUDGET_S, Backoff, Intensity, Restart, refuse
+from .supervisor import KILL_BUDGET_S
+
+MAX_CHILDREN: Final = 1_000_000
+STOP_SLICE: Final = 500
+"""Children that are asked to stop before others get their turn."""
+
+
+@frozen
+class PoolSpec:
+    """
+    Children of one kind.
+
+    make: called with the arguments of `spawn` for every incarnation. restart: transient by default: what ends by itself is
+    gone. intensity: per child; one that spends it is given up alone (reported, and forgotten). of_all: a budget for all
+    together; when it is spent the pool gives up (default: none, however many there are). backoff: how long the restart of a
+    child waits. stop_budget_s: seconds from asking all to stop, at once, until the rest is cancelled. max_children: at most
+    1,000,000. mail: how the messages of each are kept.
+    """
+
+    make: Callable[..., Actor[Any]]
+    restart: Restart = Restart.TRANSIENT
+    intensity: Intensity = field(factory=Intensity)
+    of_all: Intensity | None = None
+    backoff: Backoff | None = None
+    stop_budget_s: float = STOP_BUDGET_S
+    max_children: int = 100_000
+    kind: str = "actor"
+    mail: Mail = UNBOUNDED
+
+    def __attrs_post_init__(self) -> None:
+        temporary = self.restart is Restart.TEMPORARY
+        refuse(
+            "PoolSpec",
+            (callable(self.make), f"make must be something to call for each incarnation, not {self.make!r}"),
+            (self.stop_budget_s >= 0, f"stop_budget_s must be 0 or more, not {self.stop_budget_s!r}"),
+            (
+                1 <= self.max_children <= MAX_CHILDREN,
+                f"max_children must be 1 … {MAX_CHILDREN:,}, not {self.max_children!r}",
+            ),
+            (
+                not (temporary and (self.of_all or self.backoff)),
+                "temporary children are never restarted: of_all and backoff mean nothing for them",
+            ),
+        )
+
+
+@frozen(eq=False)
+class Spawn(Request[Ref[Any]]):
+    """Start a child with these arguments; answered with its Ref when it has started. Fails with ChildStartFailed, PoolFull."""
+
+    arguments: tuple[object, ...] = ()
+    name: str | None = None
+    """Default: a number."""
+
+
+@frozen(eq=False)
+class StopOne(Request[None]):
+    """Stop this child for good, within the stop budget. Fails with NotMyChild."""
+
+    child: Ref[Any]
+
+
+@frozen
+class _Exited:
+    """A child ended in a way that needs a decision."""
+
+    cell: Cell[Any]
+    exit: Exit
+
+
+@frozen
+class _Due:
+    """The delayed restart of this child."""
+
+    cell: Cell[Any]
+
+
+PoolMessage: TypeAlias = Spawn | StopOne | _Exited | _Due
+
+
+@define(eq=False)
+class _Trouble:
+    """Of a child that has crashed lately; the others cost nothing."""
+
+    restarts_s: tuple[float, ...] = ()
+    step: int = 0
+    timer: Timer | None = None
+
+
+class Pool(Actor[PoolMessage]):
+    """Keeps the children of a `PoolSpec`; see the rules of this file."""
+
+    def __init__(self, spec: PoolSpec) -> None:
+        self.spec = spec
+        self.children: dict[str, Cell[Any]] = {}
+        self._count = 0
+        self._restarts_s: tuple[float, ...] = ()
+        self._trouble: dict[str, _Trouble] = {}
+        self._unwanted: set[Cell[Any]] = set()
+        """Asked to stop one by one."""
+        self._emptied: trio.Event | None = None
+        """While all are stopped: set when the last of them is gone."""
+        self._ended_badly: list[Exit] = []
+
+    # -- starting
+
+    @trio.lowlevel.enable_ki_protection  # a Ctrl-C between two of these lines would leave a name that is half registered
+    def spawn(self, arguments: tuple[object, ...], name: str | None) -> Cell[Any]:
+        """A new child, on its way up. Raises PoolFull, DuplicateChild, NameTaken."""
+        spec = self.spec
+        if len(self.children) >= spec.max_children:
+            raise PoolFull(self.cell.path, spec.max_children)
+        if name is None:
+            self._count += 1
+            name = str(self._count)
+        make = partial(spec.make, *arguments) if arguments else spec.make
+        path = f"{self.cell.path}/{name}"
+        if name in self.children:
+            raise DuplicateChild(path, str(self.children[name].state))
+        cell: Cell[Any] = Cell(self.stage, path, name, make, self, spec.kind, spec.mail)
+        self.stage.add(cell)
+        self.children[name] = cell
+        cell.begin()
+        return cell
+
+    # -- Parent
+
+    def child_exited(self, cell: Cell[Any], exit_: Exit) -> None:
+        """See `Parent.child_exited`. The usual end needs no message."""
+        if self.cell.actor is not self or self.children.get(cell.name) is not cell:
+            cell.end()  # a zombie that outlived us, or our interest in it
+        elif self._emptied is not None or cell in self._unwanted:
+            if is_abnormal(exit_):
+                self._ended_badly.append(exit_)
+            self._forget(cell)
+        elif isinstance(exit_, StartFailed) and cell.generation == 1:  # whoever spawned it may try again; we do not
+            self._report(CouldNotStart(cell.path, 1, exit_.error))
+            self._forget(cell)
+        elif wants_restart(self.spec.restart, exit_):
+            self.cell.mailbox.put_control(_Exited(cell, exit_))
+        else:
+            if is_abnormal(exit_):
+                self._report(Ended(cell.path, cell.generation, exit_, Then.LEFT))
+            self._forget(cell)
+
+    def _forget(self, cell: Cell[Any]) -> None:
+        self.children.pop(cell.name, None)
+        if self._trouble:
+            self._trouble.pop(cell.name, None)
+        self._unwanted.discard(cell)
+        if cell.state is not CellState.ZOMBIE:
+            cell.end()
+        if self._emptied is not None and not self.children:
+            self._emptied.set()
+
+    # -- Actor
+
+    def receive(self, message: PoolMessage) -> None:
+        """See the messages."""
+        match message:
+            case Spawn():
+                self._oblige(message)
+            case StopOne(child=ref):
+                cell = self.children.get(ref.path.rpartition("/")[2])
+                if cell is None or cell.ref is not ref:
+                    message.reply.fail(NotMyChild(self.cell.path, ref.path, len(self.children)))
+                else:
+                    self._unwanted.add(cell)
+                    self.stage.spawn(self._stop_one, f"stop {cell.path}", cell, message)
+            case _Exited(cell, exit_):
+                if self._is_down(cell):
+                    self._handle(cell, exit_)
+            case _Due(cell):
+                if self._is_down(cell):
+                    cell.begin()
+            case _:
+                assert_never(message)
+
+    def _is_down(self, cell: Cell[Any]) -> bool:
+        return self.children.get(cell.name) is cell and cell.state is CellState.DOWN
+
+    def _oblige(self, request: Spawn) -> None:
+        try:
+            cell = self.spawn(request.arguments, request.name)
+        except Exception as error:  # noqa: BLE001 -- whoever asked is told
+            request.reply.fail(error)
+            return
+        if cell.state is CellState.STARTING:
+            self.stage.spawn(_tell_when_started, f"start {cell.path}", cell, request)
+        else:
+            _tell(cell, cell.exit, request)
+
+    # -- what follows from an end
+
+    def _handle(self, cell: Cell[Any], exit_: Exit) -> None:
+        now_s = self.stage.seams.clock.mono_s()
+        trouble = self._trouble.setdefault(cell.name, _Trouble())
+        trouble.restarts_s, admitted = admit(trouble.restarts_s, now_s, self.spec.intensity)
+        if self.spec.of_all is not None:
+            self._restarts_s, all_admitted = admit(self._restarts_s, now_s, self.spec.of_all)
+            if not all_admitted:
+                self._report(Ended(cell.path, cell.generation, exit_, Then.GAVE_UP))
+                limit = self.spec.of_all
+                error = IntensityExceeded(self.cell.path, cell.path, exit_, limit.restarts, limit.period_s)
+                error.__cause__ = error_of(exit_)
+                self._report(GaveUp(self.cell.path, error))
+                raise error
+        if not admitted:
+            self._report(Ended(cell.path, cell.generation, exit_, Then.GIVEN_UP))
+            self._forget(cell)
+            return
+        delay_s = self._delay_s(trouble, cell, exit_, now_s)
+        if delay_s <= 0:
+            self._report(Ended(cell.path, cell.generation, exit_, Then.RESTARTED))
+            cell.begin()
+            return
+        self._report(Ended(cell.path, cell.generation, exit_, Then.RESTARTED_LATER))
+        self._report(Delayed(cell.path, delay_s, cell.generation + 1))
+        trouble.timer = self.stage.timers.at(now_s + delay_s, lambda: self.cell.mailbox.put_control(_Due(cell)))
+
+    def _delay_s(self, trouble: _Trouble, cell: Cell[Any], exit_: Exit, now_s: float) -> float:
+        backoff = self.spec.backoff
+        if backoff is None:
+            return 0.0
+        lived_s = 0.0 if isinstance(exit_, StartFailed) else now_s - cell.started_s
+        if deciding.is_calm(backoff, lived_s, healthy=cell.healthy):
+            trouble.step = 0
+        trouble.step += 1
+        return deciding.wait_s(backoff, trouble.step - 1, self.stage.seams.draw())
+
+    # -- stopping
+
+    async def _stop_one(self, cell: Cell[Any], request: StopOne) -> None:
+        try:
+            cell.request_stop()
+            with trio.move_on_after(self.spec.stop_budget_s):
+                await cell.wait_gone()
+            if cell.is_alive:
+                self._report(StopOverran(cell.path, self.spec.stop_budget_s))
+                cell.kill()
+                with trio.move_on_after(KILL_BUDGET_S):
+                    await cell.wait_gone()
+            if cell.is_alive:
+                cell.state = CellState.ZOMBIE
+                self._report(BecameZombie(cell.path, cell.generation))
+            self._forget(cell)
+        finally:
+            request.reply.answer(None)
+
+    async def on_stop(self) -> None:
+        """Stop all children at once, with one deadline for all of them."""
+        self._emptied = trio.Event()
+        for trouble in self._trouble.values():
+            if trouble.timer is not None:
+                trouble.timer.cancel()
+        try:
+            with trio.move_on_after(self.spec.stop_budget_s):
+                await self._each(Cell.request_stop)
+        except trio.Cancelled:
+            with trio.CancelScope(shield=True):
+                await self._kill_all()
+            raise
+        await self._kill_all()
+
+    async def _kill_all(self) -> None:
+        """Whoever is left; then report how many did not end as they should have."""
+        budget_s = self.spec.stop_budget_s
+        if self.children:
+            self._report(StopOverran(self.cell.path, budget_s, count=len(self.children)))
+            with trio.move_on_after(KILL_BUDGET_S):
+                await self._each(Cell.kill)
+        if self._ended_badly:
+            self._report(StopOverran(self.cell.path, budget_s, self._ended_badly[-1], len(self._ended_badly)))
+        for cell in list(self.children.values()):
+            cell.state = CellState.ZOMBIE
+            self._report(BecameZombie(cell.path, cell.generation))
+            self._forget(cell)
+
+    async def _each(self, stop: Callable[[Cell[Any]], None]) -> None:
+        """Stop all, a slice at a time, so that the loop breathes; return when they are gone."""
+        assert self._emptied is not None, "set before anybody is stopped"
+        for n, cell in enumerate(list(self.children.values())):
+            if cell.state is CellState.DOWN:
+                self._forget(cell)
+            elif cell.is_alive:
+                stop(cell)
+            if n % STOP_SLICE == STOP_SLICE - 1:
+                await trio.lowlevel.checkpoint()
+        if self.children:
+            await self._emptied.wait()
+
+    def _report(self, report: Report) -> None:
+        self.stage.reports.publish(report)
+
+
+async def _tell_when_started(cell: Cell[Any], request: Spawn) -> None:
+    exit_: Exit | None = Shutdown()
+    try:
+        exit_ = await cell.wait_settled()
+    finally:
+        _tell(cell, exit_, request)
+
+
+def _tell(cell: Cell[Any], exit_: Exit | None, request: Spawn) -> None:
+    if exit_ is None:
+        request.reply.answer(cell.ref)
+        return
+    failure = ChildStartFailed(cell.path, exit_)
+    failure.__cause__ = error_of(exit_)
+    request.reply.fail(failure)
+
+
+def spawn(pool: Ref[PoolMessage], *arguments: object, name: str | None = None) -> Ref[Any]:
+    """
+    Start a child of `pool` with these arguments, now; what is told to it waits until it is up. Not a checkpoint.
+
+    To know whether it has started, ask the pool to `Spawn` instead. name: default, a number. Whoever starts thousands in a
+    row calls `trio.lowlevel.checkpoint` now and then, or everybody else waits.
+
+    Raises ActorDown when the pool is not up, PoolFull, DuplicateChild.
+    """
+    cell = pool._cell  # noqa: SLF001 -- a Ref and its cell are one thing
+    actor = cell.actor
+    if not isinstance(actor, Pool) or cell.stopping:
+        raise cell.down()
+    return actor.spawn(arguments, name).ref
