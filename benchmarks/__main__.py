@@ -8,13 +8,14 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from . import latency, runs, timers
+from . import kernel, latency, runs, timers
 from .figures import Report
 
 BENCHMARKS: Final[dict[str, Callable[[int | None, int], Report]]] = {
     "runs": runs.measure,
     "latency": latency.measure,
     "timers": timers.measure,
+    "kernel": kernel.measure,
 }
 
 
