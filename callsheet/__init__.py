@@ -15,10 +15,34 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     # One line a name, in the order of the table
+    from .actors.actor import Actor as Actor
     from .actors.control import Discard as Discard
     from .actors.control import RetryAfter as RetryAfter
     from .actors.control import Snooze as Snooze
+    from .actors.errors import ActorDown as ActorDown
+    from .actors.errors import ActorError as ActorError
+    from .actors.errors import AskedItself as AskedItself
+    from .actors.errors import AskedTwice as AskedTwice
+    from .actors.errors import AskTimeout as AskTimeout
+    from .actors.errors import MailboxFull as MailboxFull
+    from .actors.errors import MessageDropped as MessageDropped
+    from .actors.errors import NameTaken as NameTaken
+    from .actors.errors import StartTimeout as StartTimeout
+    from .actors.errors import WrongMessage as WrongMessage
+    from .actors.exits import Crashed as Crashed
+    from .actors.exits import Exit as Exit
+    from .actors.exits import Killed as Killed
+    from .actors.exits import Normal as Normal
+    from .actors.exits import Shutdown as Shutdown
+    from .actors.exits import StartFailed as StartFailed
     from .actors.journal import Overloaded as Overloaded
+    from .actors.mailbox import Mail as Mail
+    from .actors.mailbox import Overflow as Overflow
+    from .actors.ref import Ref as Ref
+    from .actors.reply import Request as Request
+    from .actors.seams import Seams as Seams
+    from .actors.watch import Down as Down
+    from .actors.watch import Restarted as Restarted
     from .context import Context as Context
     from .enqueue import EnqueueOptions as EnqueueOptions
     from .enqueue import EnqueueResult as EnqueueResult
@@ -69,6 +93,35 @@ if TYPE_CHECKING:
     from .store.records import Run as Run
     from .store.records import Status as Status
     from .store.records import Transition as Transition
+    from .supervisor.errors import ChildIsUp as ChildIsUp
+    from .supervisor.errors import ChildStartFailed as ChildStartFailed
+    from .supervisor.errors import DuplicateChild as DuplicateChild
+    from .supervisor.errors import IntensityExceeded as IntensityExceeded
+    from .supervisor.errors import InvalidSpec as InvalidSpec
+    from .supervisor.errors import NotMyChild as NotMyChild
+    from .supervisor.errors import PoolFull as PoolFull
+    from .supervisor.errors import SupervisionError as SupervisionError
+    from .supervisor.pool import Pool as Pool
+    from .supervisor.pool import PoolSpec as PoolSpec
+    from .supervisor.pool import Spawn as Spawn
+    from .supervisor.pool import StopOne as StopOne
+    from .supervisor.pool import spawn as spawn
+    from .supervisor.requests import RemoveChild as RemoveChild
+    from .supervisor.requests import ReplaceChild as ReplaceChild
+    from .supervisor.requests import RestartChild as RestartChild
+    from .supervisor.requests import StartChild as StartChild
+    from .supervisor.requests import StopChild as StopChild
+    from .supervisor.spec import AutoShutdown as AutoShutdown
+    from .supervisor.spec import Backoff as Backoff
+    from .supervisor.spec import ChildSpec as ChildSpec
+    from .supervisor.spec import Intensity as Intensity
+    from .supervisor.spec import Restart as Restart
+    from .supervisor.spec import Strategy as Strategy
+    from .supervisor.spec import SupervisorSpec as SupervisorSpec
+    from .supervisor.subtree import subtree as subtree
+    from .supervisor.supervisor import Supervisor as Supervisor
+    from .supervisor.system import ActorSystem as ActorSystem
+    from .supervisor.system import SystemGaveUp as SystemGaveUp
     from .task import Task as Task
     from .tree import Node as Node
 
@@ -130,6 +183,59 @@ _HOME: Final[dict[str, str]] = {
     "IdempotencyConflict": "callsheet.errors",
     "TooMany": "callsheet.errors",
     "RuntimeGaveUp": "callsheet.errors",
+    "Actor": "callsheet.actors.actor",
+    "ActorDown": "callsheet.actors.errors",
+    "ActorError": "callsheet.actors.errors",
+    "AskedItself": "callsheet.actors.errors",
+    "AskedTwice": "callsheet.actors.errors",
+    "AskTimeout": "callsheet.actors.errors",
+    "MailboxFull": "callsheet.actors.errors",
+    "MessageDropped": "callsheet.actors.errors",
+    "NameTaken": "callsheet.actors.errors",
+    "StartTimeout": "callsheet.actors.errors",
+    "WrongMessage": "callsheet.actors.errors",
+    "Crashed": "callsheet.actors.exits",
+    "Exit": "callsheet.actors.exits",
+    "Killed": "callsheet.actors.exits",
+    "Normal": "callsheet.actors.exits",
+    "Shutdown": "callsheet.actors.exits",
+    "StartFailed": "callsheet.actors.exits",
+    "Mail": "callsheet.actors.mailbox",
+    "Overflow": "callsheet.actors.mailbox",
+    "Ref": "callsheet.actors.ref",
+    "Request": "callsheet.actors.reply",
+    "Seams": "callsheet.actors.seams",
+    "Down": "callsheet.actors.watch",
+    "Restarted": "callsheet.actors.watch",
+    "ChildIsUp": "callsheet.supervisor.errors",
+    "ChildStartFailed": "callsheet.supervisor.errors",
+    "DuplicateChild": "callsheet.supervisor.errors",
+    "IntensityExceeded": "callsheet.supervisor.errors",
+    "InvalidSpec": "callsheet.supervisor.errors",
+    "NotMyChild": "callsheet.supervisor.errors",
+    "PoolFull": "callsheet.supervisor.errors",
+    "SupervisionError": "callsheet.supervisor.errors",
+    "Pool": "callsheet.supervisor.pool",
+    "PoolSpec": "callsheet.supervisor.pool",
+    "Spawn": "callsheet.supervisor.pool",
+    "StopOne": "callsheet.supervisor.pool",
+    "spawn": "callsheet.supervisor.pool",
+    "RemoveChild": "callsheet.supervisor.requests",
+    "ReplaceChild": "callsheet.supervisor.requests",
+    "RestartChild": "callsheet.supervisor.requests",
+    "StartChild": "callsheet.supervisor.requests",
+    "StopChild": "callsheet.supervisor.requests",
+    "AutoShutdown": "callsheet.supervisor.spec",
+    "Backoff": "callsheet.supervisor.spec",
+    "ChildSpec": "callsheet.supervisor.spec",
+    "Intensity": "callsheet.supervisor.spec",
+    "Restart": "callsheet.supervisor.spec",
+    "Strategy": "callsheet.supervisor.spec",
+    "SupervisorSpec": "callsheet.supervisor.spec",
+    "subtree": "callsheet.supervisor.subtree",
+    "Supervisor": "callsheet.supervisor.supervisor",
+    "ActorSystem": "callsheet.supervisor.system",
+    "SystemGaveUp": "callsheet.supervisor.system",
 }
 
 if not TYPE_CHECKING:  # a type checker that saw a module __getattr__ would accept every misspelt name

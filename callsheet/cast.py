@@ -25,7 +25,7 @@ from .supervisor.aftermath import Aftermath
 from .supervisor.queue import QueueActor, QueuePlan
 from .supervisor.slots import Slots
 from .supervisor.spec import ChildSpec, Strategy, SupervisorSpec
-from .supervisor.supervisor import Supervisor
+from .supervisor.subtree import subtree
 from .supervisor.system import CORE_BACKOFF, CORE_INTENSITY
 from .supervisor.task import TaskPlan, TaskSupervisor
 from .task import Task
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .runtime import Runtime
 
 UNBOUNDED: Final = float("inf")
-"""Stop budget of supervisors, and of actors that bound their own stop."""
+"""Budget of actors that bound their own start or stop."""
 
 
 def lanes_of(jobs: Jobs) -> list[Lane]:
@@ -65,8 +65,8 @@ def cast(runtime: Runtime, monitor: Monitor | None) -> SupervisorSpec:
             backoff=CORE_BACKOFF,
             start_budget_s=UNBOUNDED,  # it reads the store
         ),
-        _supervisor("tasks", SupervisorSpec(tuple(_jobs_spec(runtime, each) for each in runtime.jobs), parks=True)),
-        _supervisor("queues", SupervisorSpec(_queue_specs(runtime))),
+        subtree("tasks", SupervisorSpec(tuple(_jobs_spec(runtime, each) for each in runtime.jobs), parks=True)),
+        subtree("queues", SupervisorSpec(_queue_specs(runtime))),
     ]
     if monitor is not None:
         from .monitor.server import Door, MonitorServer
@@ -84,12 +84,6 @@ def cast(runtime: Runtime, monitor: Monitor | None) -> SupervisorSpec:
     return SupervisorSpec(tuple(children), Strategy.REST_FOR_ONE)
 
 
-def _supervisor(name: str, spec: SupervisorSpec) -> ChildSpec:
-    return ChildSpec(
-        name, lambda: Supervisor(spec), kind="supervisor", stop_budget_s=UNBOUNDED, start_budget_s=UNBOUNDED
-    )
-
-
 def _calendar(runtime: Runtime) -> Calendar:
     async def upcoming(clock: Clock, after_us: int, until_us: int, limit: int) -> tuple[Due, ...]:
         return await runtime.read(lambda reader: reader.upcoming(clock, after_us, until_us, limit))
@@ -100,7 +94,7 @@ def _calendar(runtime: Runtime) -> Calendar:
 
 def _jobs_spec(runtime: Runtime, jobs: Jobs) -> ChildSpec:
     specs = tuple(_task_spec(runtime, jobs, task) for task in jobs.tasks.values())
-    return _supervisor(jobs.identity, SupervisorSpec(specs, parks=True))
+    return subtree(jobs.identity, SupervisorSpec(specs, parks=True))
 
 
 def _task_spec(runtime: Runtime, jobs: Jobs, task: Task[Any, Any]) -> ChildSpec:

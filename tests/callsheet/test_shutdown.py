@@ -334,7 +334,7 @@ async def test_a_call_in_flight_when_the_runtime_gives_up_is_told(
 async def poison(runtime: Runtime, path: str) -> None:
     """Crash it, as soon as it is up."""
     cell = runtime.system.stage.registry[path]
-    while cell.state != "running":
+    while cell.state != "running":  # noqa: ASYNC110 -- a test may look
         await trio.sleep(0.01)
     cell.ref.tell_control("poison")
     await settle()
