@@ -132,7 +132,8 @@ async def open_house(inner: Store, *, keep_up: bool = True) -> AsyncIterator[Hou
         async with trio.open_nursery() as nursery:
             if keep_up:
                 nursery.start_soon(house.keep_up)
-            yield house
+            with trio.fail_after(10_000):  # whoever waits for longer waits for ever
+                yield house
             nursery.cancel_scope.cancel()
         store.close()
 

@@ -42,19 +42,19 @@ LIMIT_S: Final = 600.0
 
 @define(eq=False)
 class Steps(trio.abc.Instrument):
-    """Counts the steps of all tasks, and makes a call before a certain one."""
+    """Counts the steps of all tasks, and makes calls before certain ones."""
 
     n: int = 0
-    at: int = -1
-    call: Callable[[], object] = field(default=lambda: None)
+    calls: dict[int, Callable[[], object]] = field(factory=dict)
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         self.n += 1
-        if self.n == self.at:
-            self.call()
+        call = self.calls.pop(self.n, None)
+        if call is not None:
+            call()
 
     def after(self, steps: int, call: Callable[[], object]) -> None:
-        self.at, self.call = self.n + steps, call
+        self.calls[self.n + steps] = call
 
 
 @frozen
@@ -247,16 +247,17 @@ def test_thousands_of_deaths_lose_nothing(scene: str, monkeypatch: pytest.Monkey
 # ---------------------------------------------------------------- at every moment
 
 
-async def tell(theatre: Theatre, place: Place, path: str, *, moment: int | None, kill: bool, steps: Steps) -> int:
+async def tell(theatre: Theatre, place: Place, path: str, moments: tuple[int, ...], *, kill: bool) -> int:
     """
-    A short story with everything in it, in which `path` dies at one step; then the store is opened once more.
+    A short story with everything in it, in which `path` dies at some steps; then the store is opened once more.
 
     Returns how many steps the story has, from the open to the end of the close.
     """
+    steps = theatre.steps
     with trio.fail_after(LIMIT_S):
         async with open_house(place(), theatre.jobs, seed=1) as runtime:
             began = steps.n
-            if moment is not None:
+            for moment in moments:
                 steps.after(moment, partial(theatre.die, runtime, path, kill))
             await theatre.enqueue("deliver", Part(0.3, 0))
             await theatre.enqueue("deliver", Part(0.0, 1))
@@ -274,27 +275,43 @@ async def tell(theatre: Theatre, place: Place, path: str, *, moment: int | None,
     return told
 
 
+def story(path: str, moments: tuple[int, ...], kill: bool, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
+    """How many steps it has, and how often `path` died."""
+    deaths: Counter[str] = Counter()
+
+    def what(steps: Steps) -> Awaitable[int]:
+        return tell(Theatre(random.Random(1), steps, deaths=deaths), in_memory(), path, moments, kill=kill)
+
+    try:
+        return run(1, what, monkeypatch), deaths[path]
+    except BaseException as error:
+        error.add_note(f"{path} died before the steps {moments}")
+        raise
+
+
 @pytest.mark.parametrize("kill", [True, False], ids=["killed", "crashed"])
 @pytest.mark.parametrize("path", ["/journal", TASKS[1], QUEUES[0]])
 def test_a_death_at_each_moment_of_a_story_loses_nothing(
     path: str, kill: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P1 - P5, P8, P9: one story per step, from the open to the end of the close."""
-    deaths: Counter[str] = Counter()
+    moments, _ = story(path, (), kill, monkeypatch)
 
-    def story(moment: int | None) -> int:
-        def what(steps: Steps) -> Awaitable[int]:
-            theatre = Theatre(random.Random(1), steps, deaths=deaths)
-            return tell(theatre, in_memory(), path, moment=moment, kill=kill, steps=steps)
+    deaths = sum(story(path, (moment,), kill, monkeypatch)[1] for moment in range(1, moments + 1))
 
-        return run(1, what, monkeypatch)
+    assert deaths > moments // 2  # after its own end it cannot die
 
-    moments = story(None)
-    for moment in range(1, moments + 1):
-        try:
-            story(moment)
-        except BaseException as error:
-            error.add_note(f"{path} died before step {moment}")
-            raise
 
-    assert deaths[path] > moments // 2  # after its own end nobody can die
+@pytest.mark.slow
+@pytest.mark.parametrize("kill", [True, False], ids=["killed", "crashed"])
+@pytest.mark.parametrize("path", ["/journal", TASKS[1], QUEUES[0]])
+def test_a_second_death_soon_after_each_moment_loses_nothing(
+    path: str, kill: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same, with a second death one to fifteen steps later: while it is stopped, or started again."""
+    moments, _ = story(path, (), kill, monkeypatch)
+
+    pairs = [(moment, moment + later) for moment in range(1, moments + 1) for later in range(1, 16)]
+    deaths = sum(story(path, pair, kill, monkeypatch)[1] for pair in pairs)
+
+    assert deaths > len(pairs)

@@ -60,6 +60,12 @@ async def claim(runtime: Runtime, limit: int) -> tuple[Slots, tuple[Claimed, ...
     return slots, answer.runs
 
 
+async def finish(runtime: Runtime) -> None:
+    """Wait until all has ended, or fail when something never will."""
+    with trio.fail_after(600):
+        await runtime.until_idle()
+
+
 def closed() -> Jobs:
     """Jobs whose queue has no slot to give: what is claimed by hand stays in our hands."""
     return working(idle, queue=Queue(concurrency=1))
@@ -138,7 +144,7 @@ async def test_a_supervisor_that_cleans_up_is_given_nothing(autojump_clock: trio
         runtime.system.stage.registry[PATH].ref.tell_control("poison")
         await settle()
         later = [(await jobs.enqueue("work", n)).run_id for n in range(2, 12)]
-        await runtime.until_idle()
+        await finish(runtime)
 
         assert [["succeeded"]] * 10 == [await outcomes_of(jobs, each) for each in later]
         assert [["interrupted", "succeeded"]] * 2 == [await outcomes_of(jobs, each) for each in first]
@@ -167,7 +173,7 @@ async def test_a_handler_that_outlives_its_supervisor_is_settled_when_it_ends(
             runtime.system.stage.registry[path].ref.tell_control("poison")
             await trio.sleep(20)
             assert ([Status.RUNNING], 1) == (await statuses(jobs, [run.run_id]), runtime.on_stage)
-            await runtime.until_idle()
+            await finish(runtime)
 
             assert ["interrupted", "succeeded"] == await outcomes_of(jobs, run.run_id)
         assert ["start 1", "end 1", "start 2", "end 2"] == log
@@ -225,7 +231,7 @@ async def test_a_start_that_fails_hands_back_what_was_not_started(
     jobs = working(work, queue=Queue(batch_size=4))
     async with open_house(memory, jobs) as runtime:
         results = await jobs.enqueue_many([jobs.tasks["work"].entry(n) for n in range(4)])
-        await runtime.until_idle()
+        await finish(runtime)
 
         assert [Status.SUCCEEDED] * 4 == await statuses(jobs, [each.run_id for each in results])
         assert 2 == runtime.system.stage.registry[PATH].generation
@@ -253,7 +259,7 @@ async def test_a_policy_that_fails_costs_its_own_say_only(
     async with open_house(memory, jobs) as runtime:
         results = await jobs.enqueue_many([jobs.tasks["work"].entry(n) for n in range(3)])
         await trio.sleep(10)
-        await runtime.until_idle()
+        await finish(runtime)
 
         assert [Status.SUCCEEDED] * 3 == await statuses(jobs, [each.run_id for each in results])
         assert 1 == runtime.system.stage.registry[PATH].generation
@@ -279,7 +285,7 @@ async def test_runs_that_a_queue_was_given_when_it_died_wait_again(
 
             runtime.journal.on_committed.append(die)
             results = await jobs.enqueue_many([jobs.tasks["work"].entry(n) for n in range(30)])
-            await runtime.until_idle()
+            await finish(runtime)
 
             assert [Status.SUCCEEDED] * 30 == await statuses(jobs, [each.run_id for each in results])
             assert (0, 0) == (runtime.on_stage, runtime.slots[QUEUE].reserved)
@@ -303,7 +309,7 @@ async def test_runs_for_a_task_that_went_down_meanwhile_wait_again(
 
         runtime.journal.on_committed.append(die)
         results = await jobs.enqueue_many([jobs.tasks["work"].entry(n) for n in range(5)])
-        await runtime.until_idle()
+        await finish(runtime)
 
         assert [["interrupted", "succeeded"]] * 5 == [await outcomes_of(jobs, each.run_id) for each in results]
 
@@ -327,7 +333,7 @@ async def test_a_cancel_between_a_handlers_end_and_its_settle_keeps_what_it_did(
     async with open_house(memory, jobs) as runtime:
         stage: Stage = runtime.system.stage
         runs = {how: (await jobs.enqueue("work", how)).run_id for how in ("value", "raise", "nothing")}
-        await runtime.until_idle()
+        await finish(runtime)
         await settle()
 
         ended = {how: await jobs.runs.get(run_id) for how, run_id in runs.items()}
@@ -374,7 +380,7 @@ async def test_a_run_that_is_canceled_before_its_start_never_starts(autojump_clo
 
         runtime.journal.on_committed.append(tell)
         results = await jobs.enqueue_many([jobs.tasks["work"].entry(n) for n in range(3)])
-        await runtime.until_idle()
+        await finish(runtime)
 
         assert told == [results[0].run_id]
         ended = await statuses(jobs, [each.run_id for each in results])
@@ -430,7 +436,7 @@ async def test_a_cancel_reaches_the_attempt_it_is_about(autojump_clock: trio.abc
 
         slots.cancel(run.run_id, b"another claim")
         slots.cancel("nothing", b"another claim")
-        await runtime.until_idle()
+        await finish(runtime)
 
         assert set() == slots.canceled
         assert ["succeeded"] == await outcomes_of(jobs, run.run_id)
