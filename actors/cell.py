@@ -23,7 +23,7 @@ from .alarms import Alarms, Tick
 from .cancellation import is_cancellation
 from .checked import declared
 from .errors import ActorDown, MessageDropped, StartTimeout
-from .exits import Crashed, Exit, Killed, Normal, Shutdown, StartFailed, error_of
+from .exits import NORMAL, SHUTDOWN, Crashed, Exit, Killed, Shutdown, StartFailed, error_of
 from .mailbox import UNBOUNDED, Mail, Mailbox
 from .ref import Ref
 from .reply import Reply, reply_of
@@ -91,7 +91,7 @@ class Cell(Generic[M]):
     """Nothing is put into the mailbox any more."""
     exit: Exit | None = field(default=None, init=False)
     """Of the last incarnation that ended."""
-    _former: Exit = field(factory=Shutdown, init=False)
+    _former: Exit = field(default=SHUTDOWN, init=False)
     """Of the incarnation before the one that lives."""
     parked: bool = field(default=False, init=False)
     """Its supervisor gave up on it; what is sent to it waits."""
@@ -143,14 +143,14 @@ class Cell(Generic[M]):
             if self._settled is None:
                 self._settled = trio.Event()
             await self._settled.wait()
-        return None if self._has_run else self.exit or Shutdown()
+        return None if self._has_run else self.exit or SHUTDOWN
 
     @trio.lowlevel.enable_ki_protection  # a Ctrl-C belongs to the main task, whatever runs when it comes
     def begin(self) -> bool:
         """Begin an incarnation; whether it has started, or failed to, at once."""
         assert self.state is CellState.DOWN, f"{self.path} is {self.state}"
         self.generation += 1
-        self.state, self._former, self.exit = CellState.STARTING, self.exit or Shutdown(), None
+        self.state, self._former, self.exit = CellState.STARTING, self.exit or SHUTDOWN, None
         self.stopping = self._killed = self._draining = self.healthy = self.parked = self.closed = False
         self._has_run, self._leaving = False, None
         try:
@@ -198,7 +198,7 @@ class Cell(Generic[M]):
     def leave(self, exit_: Exit | None = None) -> None:
         """End by itself, after the message in hand: normally, or as `exit_` says."""
         if self.actor is not None and not self.stopping:
-            self._leaving = exit_ or Normal()
+            self._leaving = exit_ or NORMAL
             self._stop()
 
     def kill(self) -> None:
@@ -235,7 +235,7 @@ class Cell(Generic[M]):
         self._refuse_all(Why.ENDED)
         self.mailbox.close(self.down)
         for monitor in list(self._watchers or ()):
-            monitor.tell(Down(monitor, self.exit or Shutdown()))
+            monitor.tell(Down(monitor, self.exit or SHUTDOWN))
         if self._ended is not None:
             self._ended.set()
 
@@ -247,7 +247,7 @@ class Cell(Generic[M]):
             await self._ended.wait()
         else:
             await trio.lowlevel.checkpoint()
-        return self.exit or Shutdown()
+        return self.exit or SHUTDOWN
 
     @property
     def is_alive(self) -> bool:
@@ -258,7 +258,7 @@ class Cell(Generic[M]):
 
     def down(self) -> ActorDown:
         """Why it does not answer."""
-        return ActorDown(self.path, self.exit or Shutdown())
+        return ActorDown(self.path, self.exit or SHUTDOWN)
 
     def refuse(self, message: object, why: Why = Why.ENDED, error: BaseException | None = None) -> None:
         """This message is handled by nobody, or died with us by `error`: tell its asker; without one, count it."""
@@ -308,10 +308,9 @@ class Cell(Generic[M]):
 
     def _fail_asks(self, exit_: Exit) -> None:
         """Whoever waits for an answer of this incarnation gets none; what still waits in the mailbox has its chance."""
-        if self._asks:
-            waiting = {reply_of(each) for each in self.mailbox}
-            for reply in [each for each in self._asks if each not in waiting]:
-                reply.fail(ActorDown(self.path, exit_))
+        waiting = {reply_of(each) for each in self.mailbox}
+        for reply in [each for each in self._asks or () if each not in waiting]:
+            reply.fail(ActorDown(self.path, exit_))
 
     # -- alarms and monitors
 
@@ -334,7 +333,7 @@ class Cell(Generic[M]):
         target: Cell[Any] = ref._cell  # noqa: SLF001 -- a Ref and its cell are one thing
         monitor = Monitor(target, self, incarnation)
         if target.state is CellState.ENDED or (incarnation and not target.is_alive):
-            monitor.tell(Down(monitor, target.exit or Shutdown()))
+            monitor.tell(Down(monitor, target.exit or SHUTDOWN))
         else:
             target.watchers[monitor] = None
             self.watching[monitor] = None
@@ -365,6 +364,18 @@ class Cell(Generic[M]):
     def wake(self) -> None:
         """See `Wakeable.wake`."""
         self.stage.dispatch(self)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it lives without a task, has nothing in hand, and nothing waits."""
+        return self.mailbox.is_read_by(self) and not self.closed
+
+    @trio.lowlevel.enable_ki_protection  # whoever asks may be the main task
+    def handle_now(self, message: Any) -> None:
+        """Take an idle actor's turn at once, for one message: as the dispatcher would, and in its context."""
+        self.mailbox.forget_reader()
+        self.mailbox.put_news(message)
+        self.stage.run_in_context(self.pump)
 
     def pump(self) -> None:
         """Handle a batch. Called by the dispatcher, never twice at a time."""
@@ -491,7 +502,7 @@ class Cell(Generic[M]):
 
     def _exit(self) -> Exit:
         """How an incarnation that has not crashed ends."""
-        return self._leaving or (Shutdown() if self.stopping else Normal())
+        return self._leaving or (SHUTDOWN if self.stopping else NORMAL)
 
     def _has_started(self) -> None:
         if self.state is CellState.STARTING:
@@ -514,16 +525,20 @@ class Cell(Generic[M]):
         if self._alarms is not None:
             self._alarms.cancel_all()
             self._alarms = None
-        for monitor in list(self._watching or ()):
-            monitor.forget()
-        for monitor in [each for each in self._watchers or () if each.incarnation]:
-            monitor.tell(Down(monitor, exit_))
-        self._fail_asks(exit_)
+        if self._watching:
+            for monitor in list(self._watching):
+                monitor.forget()
+        if self._watchers:
+            for monitor in [each for each in self._watchers if each.incarnation]:
+                monitor.tell(Down(monitor, exit_))
+        if self._asks:
+            self._fail_asks(exit_)
         if not self.mail.keep:
             self._refuse_all(Why.RESTART)
-        for event in (self._settled, self._gone):
-            if event is not None:
-                event.set()
+        if self._settled is not None:
+            self._settled.set()
+        if self._gone is not None:
+            self._gone.set()
         self._settled = self._gone = None
         error = error_of(exit_)
         if isinstance(error, SystemExit | KeyboardInterrupt):
@@ -539,7 +554,7 @@ class _First:
     handling: Awaitable[None] | None = None
     message: Any = None
     cleaning: Awaitable[None] | None = None
-    exit_: Exit = field(factory=Normal)
+    exit_: Exit = NORMAL
 
 
 def _is_live(message: object) -> bool:

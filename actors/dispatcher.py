@@ -21,6 +21,8 @@ SLICE_S: Final = 0.001
 """How long actors are run before other tasks get their turn."""
 SLICE_PUMPS: Final = 256
 """And how many batches at most: a clock may stand still."""
+LOOK_EVERY: Final = 8
+"""Batches between two looks at the clock: a look costs as much as a message."""
 
 
 @define(eq=False)
@@ -52,7 +54,7 @@ class Dispatcher:
             while ready and pumps < SLICE_PUMPS:
                 pumps += 1
                 ready.popleft().pump()
-                if self._now_s() > until_s:
+                if not pumps % LOOK_EVERY and self._now_s() > until_s:
                     break
             if ready:
                 await trio.lowlevel.checkpoint()

@@ -7,7 +7,7 @@ with `shutdown` there, and a transient parent then loses the subtree in silence)
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from attrs import frozen
 
@@ -59,6 +59,10 @@ class Killed:
     def __str__(self) -> str:
         return f"killed ({self.reason})"
 
+
+NORMAL: Final = Normal()
+SHUTDOWN: Final = Shutdown()
+"""Made once: every end of every actor is one of the two, as a rule."""
 
 Exit: TypeAlias = Normal | Shutdown | Crashed | StartFailed | Killed
 

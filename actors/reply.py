@@ -63,6 +63,11 @@ class Reply(Generic[R]):
             await trio.lowlevel.wait_task_rescheduled(self._abandon)
         else:
             await trio.lowlevel.checkpoint()
+        return self.value
+
+    @property
+    def value(self) -> R:
+        """Once it is not open any more: the answer. Raises what it was failed with."""
         if self._error is not None:
             raise self._error
         return self._value

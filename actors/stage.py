@@ -9,6 +9,7 @@ Not here: opening and closing it (`callsheet.supervisor.system`).
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from contextvars import Context, copy_context
 from typing import Any
 
 import trio
@@ -36,6 +37,7 @@ class Stage:
     registry: dict[str, Cell[Any]] = field(factory=dict)
     reports: Reports = field(factory=Reports)
     dispatcher: Dispatcher = field(init=False)
+    _context: Context = field(factory=copy_context, init=False)
     undelivered: Undelivered = field(init=False)
     on_fatal: Callable[[BaseException], object] = lambda _error: None
     """Called with a SystemExit or KeyboardInterrupt that an actor ended with."""
@@ -63,6 +65,10 @@ class Stage:
             self.dispatcher.is_running = True
             self.nursery.start_soon(self.dispatcher.run, name="dispatcher")
         self.dispatcher.add(cell)
+
+    def run_in_context(self, call: Callable[[], None]) -> None:
+        """Call it as the dispatcher would: with the host's context variables, not those of whoever is running."""
+        self._context.run(call)
 
     def add(self, cell: Cell[Any]) -> None:
         """Register a new logical actor. Raises NameTaken."""

@@ -32,7 +32,7 @@ from .spec import STOP_BUDGET_S, Backoff, Intensity, Restart, refuse
 from .supervisor import KILL_BUDGET_S
 
 MAX_CHILDREN: Final = 1_000_000
-STOP_SLICE: Final = 500
+STOP_SLICE: Final = 200
 """Children that are asked to stop before others get their turn."""
 
 
