@@ -111,7 +111,8 @@ async def open_journal() -> AsyncIterator[House]:
         house = House(world, store, state, journal)
         state.on_committed.append(lambda commands, answers: house.committed.extend(zip(commands, answers, strict=True)))
         await settle()
-        yield house
+        with trio.fail_after(10_000):  # whoever waits for longer waits for ever
+            yield house
 
 
 async def together(*calls: Callable[[], Any]) -> list[object]:

@@ -531,20 +531,31 @@ async def test_a_full_disk_refuses_new_work_at_once_and_heals(autojump_clock: tr
 async def test_what_is_small_is_written_while_what_is_large_has_no_room(
     autojump_clock: trio.abc.Clock, inner: Store
 ) -> None:
-    """I8: large new work that cannot be stored does not keep endings from being stored."""
+    """I8: large new work that cannot be stored, and is tried over and over, does not keep endings from being stored."""
     async with open_house(inner) as house:
         await house.write(Insert((new("a"), new("b", priority=9))))
         (run,) = (await house.claim(b"c", limit=1)).runs
         house.store.is_poison = lambda command: isinstance(command, Insert)
         house.store.poison = StoreFull("x")
 
-        results = await together(
-            lambda: house.write(Insert((new("large"),))),
-            lambda: house.write(Settle((end_of(run),))),
-            lambda: house.write(Cancel("b")),
-        )
+        async def insist() -> None:
+            while True:
+                with pytest.raises(StoreFull):
+                    await house.write(Insert((new("large"),)))
+                await trio.sleep(0.01)
 
-        assert [StoreFull, Settled, CancelAnswer] == [type(each) for each in results]
+        async with trio.open_nursery() as nursery:
+            house.store.refuses = StoreFull("x")
+            replies: list[Reply[Any]] = [Reply(), Reply()]
+            send(house.journal.ref, Settle((end_of(run),)), replies[0])
+            send(house.journal.ref, Cancel("b"), replies[1])
+            nursery.start_soon(insist)
+            await trio.sleep(1)
+            house.store.refuses = None
+            results = [await each.wait() for each in replies]
+            nursery.cancel_scope.cancel()
+
+        assert [Settled, CancelAnswer] == [type(each) for each in results]
         assert ["a", "b"] == house.listed()
 
 
