@@ -21,15 +21,15 @@ from .undelivered import Why
 if TYPE_CHECKING:
     from .cell import Cell
 
-M = TypeVar("M")
+M_contra = TypeVar("M_contra", contravariant=True)
 R = TypeVar("R")
 
 
 @define(eq=False)  # not frozen: that costs a quarter of a microsecond each, and there are as many as actors
-class Ref(Generic[M]):
-    """Where to send messages of type M."""
+class Ref(Generic[M_contra]):
+    """Where to send messages of type M. One that takes `A | B` goes where one that takes `A` is wanted."""
 
-    _cell: Cell[M]
+    _cell: Cell[M_contra]
 
     @property
     def path(self) -> str:
@@ -46,7 +46,7 @@ class Ref(Generic[M]):
         """Whether an incarnation of it lives now, or is about to: False between two, while parked, and after the end."""
         return self._cell.is_alive
 
-    def tell(self, message: M) -> None:
+    def tell(self, message: M_contra) -> None:
         """
         Put `message` into the mailbox and go on; it is handled later, after what was put there before.
 
@@ -62,14 +62,14 @@ class Ref(Generic[M]):
         if not cell.mailbox.put(message):
             raise MailboxFull(cell.path, cell.mail.capacity or 0)
 
-    def tell_control(self, message: M) -> None:
+    def tell_control(self, message: M_contra) -> None:
         """As `tell`, ahead of the user lane and outside its capacity: for the runtime's own news."""
         if self._cell.closed:
             self._cell.refuse(message, Why.ENDED)
         else:
             self._cell.mailbox.put_control(message)
 
-    async def send(self, message: M) -> None:
+    async def send(self, message: M_contra) -> None:
         """
         As `tell`, but wait while a bounded mailbox is full, as long as it takes; whoever waits longest is let in first.
 

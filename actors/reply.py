@@ -13,6 +13,7 @@ import trio
 from attrs import define, field, frozen
 
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 R_contra = TypeVar("R_contra", contravariant=True)
 
 _NOTHING: Final[Any] = object()
@@ -94,10 +95,10 @@ class Forward(Generic[R]):
 
 
 @frozen(eq=False, kw_only=True)
-class Request(Generic[R]):
+class Request(Generic[R_co]):
     """Base of messages that want an answer of type R: the receiver calls `message.reply.answer(value)`, once, any time."""
 
-    reply: Reply[R] = field(factory=Reply, repr=False)
+    reply: Reply[R_co] = field(factory=Reply, repr=False)
 
 
 def reply_of(message: object) -> Answerable[object] | None:
