@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .actors.calendar import Calendar
 from .actors.journal import Journal
+from .actors.mailbox import Mail
 from .actors.run import RunActor, Unreadable
 from .actors.scheduler import Scheduler
+from .actors.undelivered import Why
 from .context import Context
 from .errors import InvalidOption
 from .jobs import Jobs, current_runtime
@@ -27,7 +29,7 @@ from .supervisor.slots import Slots
 from .supervisor.spec import ChildSpec, Strategy, SupervisorSpec
 from .supervisor.subtree import subtree
 from .supervisor.system import CORE_BACKOFF, CORE_INTENSITY
-from .supervisor.task import TaskPlan, TaskSupervisor
+from .supervisor.task import TaskPlan, TaskSupervisor, hand_back_undelivered
 from .task import Task
 
 if TYPE_CHECKING:
@@ -99,7 +101,17 @@ def _jobs_spec(runtime: Runtime, jobs: Jobs) -> ChildSpec:
 
 def _task_spec(runtime: Runtime, jobs: Jobs, task: Task[Any, Any]) -> ChildSpec:
     plan = TaskPlan(jobs.identity, task.name, task.policy, partial(_perform, runtime, jobs, task))
-    return ChildSpec(task.name, lambda: TaskSupervisor(plan), kind="task", stop_budget_s=UNBOUNDED)
+
+    def hand_back(message: object, why: Why) -> None:
+        hand_back_undelivered(runtime.system.stage, message, why)
+
+    return ChildSpec(
+        task.name,
+        lambda: TaskSupervisor(plan),
+        kind="task",
+        stop_budget_s=UNBOUNDED,  # it waits for its runs, within the grace
+        mail=Mail(on_undelivered=hand_back),
+    )
 
 
 def _queue_specs(runtime: Runtime) -> tuple[ChildSpec, ...]:

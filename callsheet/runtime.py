@@ -7,6 +7,7 @@ Rule: this file opens and closes; who stands in the tree is in `cast`, what they
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import socket
@@ -28,7 +29,7 @@ from .actors.readers import Readers
 from .actors.seams import Seams
 from .actors.writer import InlineWriter, ThreadWriter, Writer
 from .cast import cast, lanes_of
-from .errors import InvalidOption, RuntimeGaveUp, ShuttingDown
+from .errors import InvalidOption, RuntimeGaveUp, ShuttingDown, UnknownTask
 from .hub import Hub
 from .jobs import Jobs, current_runtime
 from .store.contract import Answer, Command, Reader, Store
@@ -38,12 +39,14 @@ from .store.records import Clock, Now, Owner, Status
 from .stores import store_at
 from .supervisor import paths
 from .supervisor.aftermath import Aftermath
+from .supervisor.requests import RestartChild
 from .supervisor.slots import Slots
 from .supervisor.system import ActorSystem, SystemGaveUp
 from .tree import Node, picture
 
 if TYPE_CHECKING:
     from .monitor import Monitor
+    from .task import Task
 
 T = TypeVar("T")
 
@@ -124,6 +127,38 @@ class Runtime:
     def tree(self) -> Node:
         """The supervision tree as it stands."""
         return picture(self.system.stage)
+
+    async def unpark(self, task: Task[Any, Any] | str) -> bool:
+        """
+        Start a task again whose supervisor gave up, with its restart budget whole; its runs go on.
+
+        Returns whether it was parked. Raises UnknownTask, ShuttingDown; ChildStartFailed when it cannot start.
+        """
+        jobs, name = self._declared(task)
+        cell = self.system.stage.registry.get(paths.task(jobs.identity, name))
+        if cell is None:
+            raise ShuttingDown(jobs.identity)
+        if not cell.parked:
+            return False
+        supervisor = self.system.stage.registry[f"{paths.TASKS}/{jobs.identity}"].ref
+        try:
+            await supervisor.ask(RestartChild(cell.ref), timeout=math.inf)
+        except ActorDown as error:
+            raise ShuttingDown(jobs.identity) from error
+        for slots in self.slots.values():
+            slots.wake()
+        return True
+
+    def _declared(self, task: Task[Any, Any] | str) -> tuple[Jobs, str]:
+        if not isinstance(task, str):
+            task.jobs.task_named(task.name)
+            if task.jobs in self.jobs:
+                return task.jobs, task.name
+        for jobs in self.jobs:
+            if task in jobs.tasks:
+                return jobs, str(task)
+        known = tuple(name for jobs in self.jobs for name in jobs.tasks)
+        raise UnknownTask(self.jobs[0].identity, task if isinstance(task, str) else task.name, known)
 
     @property
     def on_stage(self) -> int:

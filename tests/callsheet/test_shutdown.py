@@ -20,8 +20,10 @@ from callsheet import (
     ShuttingDown,
     Status,
     StoreHeld,
+    UnknownTask,
     open_runtime,
 )
+from callsheet.actors.mailbox import Mailbox
 from callsheet.store.contract import Claim, Insert, Settle, Settlement
 from callsheet.store.memory import MemoryStore
 from callsheet.store.records import Clock, Lane, Move, NewRun, OutcomeKind, Owner, RunFilter, Verdict
@@ -368,6 +370,57 @@ async def test_a_parked_task_waits_and_the_others_go_on(
     async with open_house(place, jobs, wall=wall) as runtime:
         await runtime.until_idle()
         assert [Status.SUCCEEDED] * 4 == await statuses(jobs, waiting)
+
+
+async def test_a_parked_task_goes_on_when_it_is_unparked(autojump_clock: trio.abc.Clock, place: Place) -> None:
+    """`runtime.unpark` starts it with its budget whole: its runs go on at once, and it may crash as often as before."""
+    jobs, _ = sleepers()
+
+    async with open_house(place, jobs) as runtime:
+        supervisor = runtime.system.stage.registry["/tasks/default/j/sleep"].ref
+        for _ in range(4):
+            supervisor.tell("poison")  # type: ignore[arg-type]
+            await settle()
+        waiting = [(await jobs.enqueue("sleep", 5)).run_id for _ in range(3)]
+        await settle()
+        assert [Status.QUEUED] * 3 == await statuses(jobs, waiting)
+
+        assert await runtime.unpark("sleep")
+        assert not await runtime.unpark("sleep")
+        with pytest.raises(UnknownTask, match="no task"):
+            await runtime.unpark("slep")
+        supervisor.tell("poison")  # type: ignore[arg-type]
+        await settle()
+        await runtime.until_idle()
+
+        assert [Status.SUCCEEDED] * 3 == await statuses(jobs, waiting)
+
+
+async def test_runs_that_wait_in_the_mailbox_of_a_task_that_parks_go_back_to_their_queue(
+    autojump_clock: trio.abc.Clock, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were claimed for it and never started: nobody else would hand them back before the next open."""
+    jobs, _ = sleepers()
+
+    async with open_house(place, jobs) as runtime:
+        cell = runtime.system.stage.registry["/tasks/default/j/sleep"]
+        for _ in range(3):
+            cell.ref.tell("poison")
+            await settle()
+        put = Mailbox.put
+
+        def put_and_poison(mailbox: Mailbox[Any], message: object) -> bool:
+            if mailbox is cell.mailbox:
+                mailbox.put_control("poison")
+            return put(mailbox, message)
+
+        monkeypatch.setattr(Mailbox, "put", put_and_poison)
+        run = (await jobs.enqueue("sleep", 5)).run_id
+        await settle()
+
+        assert cell.parked
+        assert [Status.QUEUED] == await statuses(jobs, [run])
+        assert 0 == runtime.on_stage
 
 
 # ---------------------------------------------------------------- recovery
