@@ -225,7 +225,8 @@ async def _opened(system: ActorSystem) -> AsyncIterator[None]:
     raised: BaseException | None = None
     try:
         async with trio.open_nursery() as outer:
-            await outer.start(system._serve)  # noqa: SLF001 -- one thing in two halves
+            with trio.CancelScope(shield=True):  # for one step: a cancelled `start` would wait for the end of it all
+                await outer.start(system._serve)  # noqa: SLF001 -- one thing in two halves
             try:
                 await system._started.wait()  # noqa: SLF001
                 if isinstance(system._ended, StartFailed):  # noqa: SLF001
