@@ -20,7 +20,7 @@ from attrs import define, field, frozen
 from ..actors.actor import Actor
 from ..actors.cell import Cell, CellState
 from ..actors.events import BecameZombie, CouldNotStart, Delayed, Ended, GaveUp, Report, StopOverran, Then
-from ..actors.exits import Exit, Shutdown, StartFailed, error_of, is_abnormal
+from ..actors.exits import Crashed, Exit, Shutdown, StartFailed, error_of, is_abnormal
 from ..actors.mailbox import UNBOUNDED, Mail
 from ..actors.ref import Ref
 from ..actors.reply import Request
@@ -235,7 +235,8 @@ class Pool(Actor[PoolMessage]):
                 error = IntensityExceeded(self.cell.path, cell.path, exit_, limit.restarts, limit.period_s)
                 error.__cause__ = error_of(exit_)
                 self._report(GaveUp(self.cell.path, error))
-                raise error
+                self.cell.leave(Crashed(error))
+                return
         if not admitted:
             self._report(Ended(cell.path, cell.generation, exit_, Then.GIVEN_UP))
             self._forget(cell)
@@ -341,7 +342,7 @@ def _tell(cell: Cell[Any], exit_: Exit | None, request: Spawn) -> None:
     request.reply.fail(failure)
 
 
-def spawn(pool: Ref[PoolMessage], *arguments: object, name: str | None = None) -> Ref[Any]:
+def spawn(pool: Ref[Spawn], *arguments: object, name: str | None = None) -> Ref[Any]:
     """
     Start a child of `pool` with these arguments, now; what is told to it waits until it is up. Not a checkpoint.
 

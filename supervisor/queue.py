@@ -100,7 +100,8 @@ class QueueActor(Actor[QueueMessage]):
         self._wake_self()
 
     def _wake_self(self) -> None:
-        self.ref.tell_control(Wake())
+        if self.cell.is_alive:  # else whoever comes after us looks first thing
+            self.ref.tell_control(Wake())
 
     async def receive_all(self, messages: Sequence[QueueMessage]) -> None:
         """See the messages; then claim, if there is reason to."""

@@ -32,7 +32,7 @@ from ..actors.events import (
     StopOverran,
     Then,
 )
-from ..actors.exits import Exit, Shutdown, StartFailed, error_of, is_abnormal
+from ..actors.exits import Crashed, Exit, Shutdown, StartFailed, error_of, is_abnormal
 from ..actors.ref import Ref
 from ..actors.reply import Reply
 from ..actors.scheduler import Scheduler
@@ -243,7 +243,7 @@ class Supervisor(Actor[SupervisorMessage]):
         error = IntensityExceeded(self.cell.path, child.cell.path, exit_, limit.restarts, limit.period_s)
         error.__cause__ = error_of(exit_)
         self._report(GaveUp(self.cell.path, error))
-        raise error
+        self.cell.leave(Crashed(error))
 
     # -- restarting
 
