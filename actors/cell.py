@@ -12,21 +12,22 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import trio
 from attrs import define, field
 
 from .actor import BATCH, Actor
 from .alarms import Alarms, Tick
-from .cancellation import is_cancellation
 from .checked import declared
-from .errors import ActorDown, MessageDropped, StartTimeout
-from .exits import NORMAL, SHUTDOWN, Crashed, Exit, Killed, Shutdown, StartFailed, error_of
+from .errors import ActorDown, StartTimeout
+from .exits import NORMAL, SHUTDOWN, Crashed, Exit, Killed, StartFailed, error_of
+from .incarnation import First, live
 from .mailbox import UNBOUNDED, Mail, Mailbox
 from .ref import Ref
+from .refusal import refuse
 from .reply import Reply, reply_of
+from .states import CellState, Parent
 from .undelivered import Why
 from .watch import Down, Monitor, Restarted
 
@@ -36,26 +37,6 @@ if TYPE_CHECKING:
 M = TypeVar("M")
 
 _log = logging.getLogger("callsheet.actors")
-
-
-class CellState(StrEnum):
-    """Where a logical actor is in its life."""
-
-    STARTING = "starting"
-    RUNNING = "running"
-    STOPPING = "stopping"
-    DOWN = "down"
-    """Between two incarnations, or parked."""
-    ZOMBIE = "zombie"
-    """It ignored cancellation, and its supervisor went on without it."""
-    ENDED = "ended"
-
-
-class Parent(Protocol):
-    """What a cell knows of whoever started it."""
-
-    def child_exited(self, cell: Cell[Any], exit_: Exit) -> None:
-        """An incarnation ended, cleanup included. Synchronous; must not raise."""
 
 
 @define(eq=False)
@@ -160,10 +141,10 @@ class Cell(Generic[M]):
                 self.accepts = declared(type(actor))  # type: ignore[arg-type]  # a class is hashable, whatever its type parameter
             starting = actor.on_start()
         except BaseException as error:  # noqa: BLE001 -- its supervisor judges it
-            self._finish(StartFailed(error))
+            self.finish(StartFailed(error))
             return True
         if starting is None and actor.is_plain:
-            self._has_started()
+            self.has_started()
             self._next()
             return True
         self._spawn(actor, starting=starting)
@@ -261,26 +242,8 @@ class Cell(Generic[M]):
         return ActorDown(self.path, self.exit or SHUTDOWN)
 
     def refuse(self, message: object, why: Why = Why.ENDED, error: BaseException | None = None) -> None:
-        """This message is handled by nobody, or died with us by `error`: tell its asker; without one, count it."""
-        reply = reply_of(message)
-        if reply is not None:
-            failure = self._failure(why, error)
-            failure.__cause__ = error
-            reply.fail(failure)
-        else:
-            self.stage.undelivered.count(self.path, message, why)
-        if self.mail.on_undelivered is not None:
-            try:
-                self.mail.on_undelivered(message, why)
-            except Exception:  # noqa: BLE001 -- logged; the rest is told of too
-                _log.exception("on_undelivered of %s failed", self.path)
-
-    def _failure(self, why: Why, error: BaseException | None) -> BaseException:
-        if error is not None:
-            return ActorDown(self.path, Killed() if isinstance(error, trio.Cancelled) else Crashed(error))
-        if why in (Why.FULL, Why.DROPPED_OLDEST, Why.COALESCED, Why.RESTART):
-            return MessageDropped(self.path, why)
-        return self.down()
+        """This message is handled by nobody, or died with us by `error`."""
+        refuse(self, message, why, error)
 
     def crashed_over(self, message: M, error: BaseException) -> None:
         """`message` was in hand when we crashed: the next incarnation gets it again, or it is undelivered."""
@@ -296,8 +259,7 @@ class Cell(Generic[M]):
 
     def _refuse_all(self, why: Why) -> None:
         for message in self.mailbox.take_now():
-            if type(message) is not Tick:
-                self.refuse(message, why)
+            self.refuse(message, why)
 
     @property
     def asks(self) -> dict[Reply[Any], None]:
@@ -411,7 +373,7 @@ class Cell(Generic[M]):
         if self._draining and not len(self.mailbox):
             self.stopping = True
         if self.stopping:
-            self._stop_plain(self._exit())
+            self._stop_plain(self.own_exit())
         elif not self.mailbox.wait_with(self):
             self.stage.dispatch(self)
 
@@ -420,7 +382,7 @@ class Cell(Generic[M]):
         if not self.mailbox.is_read_by(self):
             return False
         self.mailbox.forget_reader()
-        self._stop_plain(self._exit())
+        self._stop_plain(self.own_exit())
         return True
 
     def _stop_plain(self, exit_: Exit) -> None:
@@ -431,7 +393,7 @@ class Cell(Generic[M]):
         except BaseException as error:  # noqa: BLE001 -- its supervisor judges it
             cleaning, exit_ = None, Crashed(error)
         if cleaning is None:
-            self._finish(exit_)
+            self.finish(exit_)
         else:
             self._spawn(self.actor, cleaning=cleaning, exit_=exit_)
 
@@ -441,70 +403,16 @@ class Cell(Generic[M]):
         self._scope = trio.CancelScope()
         if self._killed:
             self._scope.cancel()
-        self.stage.spawn(self._live, self.path, actor, _First(**first))
-
-    @trio.lowlevel.enable_ki_protection  # a Ctrl-C belongs to the main task, whatever runs when it comes
-    async def _live(self, actor: Actor[M], first: _First) -> None:
-        exit_: Exit = Shutdown("the scope around it was cancelled")
-        self.task = trio.lowlevel.current_task()
-        assert self._scope is not None, "made with the task"
-        try:
-            with self._scope:
-                exit_ = await self._incarnation(actor, first)
-        finally:  # also when a scope around us was cancelled: the bookkeeping is synchronous
-            self._finish(exit_)
-
-    async def _incarnation(self, actor: Actor[M], first: _First) -> Exit:
-        try:
-            if first.starting is not None:
-                await first.starting
-        except BaseException as error:
-            if is_cancellation(error):
-                raise
-            return StartFailed(error)  # its supervisor judges it
-        if first.cleaning is not None:
-            return await self._clean_up(first.cleaning) or first.exit_
-        if first.handling is None:
-            self._has_started()
-        try:
-            if first.handling is not None:
-                await self._handle(first.handling, first.message)
-            await actor.run()
-            exit_ = self._exit()
-        except BaseException as error:
-            if is_cancellation(error):
-                await self._clean_up(actor)
-                raise
-            exit_ = Crashed(error)  # its supervisor judges it
-        self.state = CellState.STOPPING
-        return await self._clean_up(actor) or exit_
-
-    async def _handle(self, handling: Awaitable[None], message: Any) -> None:
-        try:
-            await handling
-        except BaseException as error:
-            self.crashed_over(message, error)
-            raise
-
-    async def _clean_up(self, what: Actor[M] | Awaitable[None]) -> Exit | None:
-        """Run `on_stop`, or what it returned."""
-        try:
-            cleaning = what.on_stop() if isinstance(what, Actor) else what
-            if cleaning is not None:
-                await cleaning
-        except BaseException as error:
-            if is_cancellation(error):
-                raise
-            return Crashed(error)  # its supervisor judges it
-        return None
+        self.stage.spawn(live, self.path, self, self._scope, actor, First(**first))
 
     # -- its beginning and its end
 
-    def _exit(self) -> Exit:
+    def own_exit(self) -> Exit:
         """How an incarnation that has not crashed ends."""
         return self._leaving or (SHUTDOWN if self.stopping else NORMAL)
 
-    def _has_started(self) -> None:
+    def has_started(self) -> None:
+        """Its start is over, and it lives."""
         if self.state is CellState.STARTING:
             self.state = CellState.RUNNING
         self._has_run = True
@@ -516,7 +424,11 @@ class Cell(Generic[M]):
         if self._settled is not None:
             self._settled.set()
 
-    def _finish(self, exit_: Exit) -> None:
+    def is_stopping(self) -> None:
+        """It handles nothing more, and cleans up."""
+        self.state = CellState.STOPPING
+
+    def finish(self, exit_: Exit) -> None:
         """The incarnation is over: everything of it goes, what is the actor's stays."""
         if self._killed:
             exit_ = Killed()
@@ -544,17 +456,6 @@ class Cell(Generic[M]):
         if isinstance(error, SystemExit | KeyboardInterrupt):
             self.stage.on_fatal(error)  # somebody wants the program to end: no supervisor shall mend that
         self.parent.child_exited(self, exit_)
-
-
-@define(eq=False)
-class _First:
-    """What the task of an incarnation begins with."""
-
-    starting: Awaitable[None] | None = None
-    handling: Awaitable[None] | None = None
-    message: Any = None
-    cleaning: Awaitable[None] | None = None
-    exit_: Exit = NORMAL
 
 
 def _is_live(message: object) -> bool:

@@ -18,12 +18,13 @@ import trio
 from attrs import define, field, frozen
 
 from ..actors.actor import Actor
-from ..actors.cell import Cell, CellState
+from ..actors.cell import Cell
 from ..actors.events import BecameZombie, CouldNotStart, Delayed, Ended, GaveUp, Report, StopOverran, Then
 from ..actors.exits import Crashed, Exit, Shutdown, StartFailed, error_of, is_abnormal
 from ..actors.mailbox import UNBOUNDED, Mail
 from ..actors.ref import Ref
 from ..actors.reply import Request
+from ..actors.states import CellState
 from ..actors.timers import Timer
 from . import decide as deciding
 from .decide import admit, wants_restart

@@ -15,10 +15,11 @@ from attrs import frozen
 
 from ..actors.actor import Actor
 from ..actors.batch import Write
-from ..actors.cell import Cell, CellState
+from ..actors.cell import Cell
 from ..actors.journal import send
 from ..actors.ref import Ref
 from ..actors.reply import Forward
+from ..actors.states import CellState
 from ..store.contract import Claim, ClaimedRuns
 from ..store.records import Claimed, Lane
 from . import paths

@@ -19,7 +19,7 @@ import trio
 from attrs import define, field, frozen
 
 from ..actors.actor import BATCH, Actor
-from ..actors.cell import Cell, CellState
+from ..actors.cell import Cell
 from ..actors.events import (
     BecameZombie,
     ChildParked,
@@ -36,6 +36,7 @@ from ..actors.exits import Crashed, Exit, Shutdown, StartFailed, error_of, is_ab
 from ..actors.ref import Ref
 from ..actors.reply import Reply
 from ..actors.scheduler import Scheduler
+from ..actors.states import CellState
 from ..actors.timers import Timer
 from . import decide as deciding
 from .decide import Decision, GiveUp, Leave, Park, RestartThese, ShutDown, admit, decide, wants_restart

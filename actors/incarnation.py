@@ -1,0 +1,93 @@
+"""
+The task of an incarnation that needs one: from its start, or from the first thing it had to wait for, to its end.
+
+Rule: whatever the actor raises becomes an Exit; only a cancellation passes, and the cell is told of the end in any case.
+Not here: an incarnation without a task, and everything that outlives one (`cell`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any
+
+import trio
+from attrs import define
+
+from .actor import Actor
+from .cancellation import is_cancellation
+from .exits import NORMAL, Crashed, Exit, Shutdown, StartFailed
+
+if TYPE_CHECKING:
+    from .cell import Cell
+
+
+@define(eq=False)
+class First:
+    """What the task begins with: at most one of the three."""
+
+    starting: Awaitable[None] | None = None
+    handling: Awaitable[None] | None = None
+    cleaning: Awaitable[None] | None = None
+    message: Any = None
+    """What is handled."""
+    exit_: Exit = NORMAL
+    """How it ends, once it has cleaned up."""
+
+
+@trio.lowlevel.enable_ki_protection  # a Ctrl-C belongs to the main task, whatever runs when it comes
+async def live(cell: Cell[Any], scope: trio.CancelScope, actor: Actor[Any], first: First) -> None:
+    """One incarnation of `cell`, inside `scope`."""
+    exit_: Exit = Shutdown("the scope around it was cancelled")
+    cell.task = trio.lowlevel.current_task()
+    try:
+        with scope:
+            exit_ = await _until_its_end(cell, actor, first)
+    finally:  # also when a scope around us was cancelled: the bookkeeping is synchronous
+        cell.finish(exit_)
+
+
+async def _until_its_end(cell: Cell[Any], actor: Actor[Any], first: First) -> Exit:
+    try:
+        if first.starting is not None:
+            await first.starting
+    except BaseException as error:
+        if is_cancellation(error):
+            raise
+        return StartFailed(error)  # its supervisor judges it
+    if first.cleaning is not None:
+        return await _clean_up(first.cleaning) or first.exit_
+    if first.handling is None:
+        cell.has_started()
+    try:
+        if first.handling is not None:
+            await _handle(cell, first.handling, first.message)
+        await actor.run()
+        exit_ = cell.own_exit()
+    except BaseException as error:
+        if is_cancellation(error):
+            await _clean_up(actor)
+            raise
+        exit_ = Crashed(error)  # its supervisor judges it
+    cell.is_stopping()
+    return await _clean_up(actor) or exit_
+
+
+async def _handle(cell: Cell[Any], handling: Awaitable[None], message: Any) -> None:
+    try:
+        await handling
+    except BaseException as error:
+        cell.crashed_over(message, error)
+        raise
+
+
+async def _clean_up(what: Actor[Any] | Awaitable[None]) -> Exit | None:
+    """Run `on_stop`, or what it returned."""
+    try:
+        cleaning = what.on_stop() if isinstance(what, Actor) else what
+        if cleaning is not None:
+            await cleaning
+    except BaseException as error:
+        if is_cancellation(error):
+            raise
+        return Crashed(error)  # its supervisor judges it
+    return None

@@ -1,0 +1,49 @@
+"""
+What becomes of a message that nobody will handle: its asker is told at once; without one, it is counted.
+
+Rule: nothing is dropped in silence, and telling of it harms nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from .alarms import Tick
+from .errors import ActorDown, MessageDropped
+from .exits import Crashed, Killed
+from .reply import reply_of
+from .undelivered import Why
+
+if TYPE_CHECKING:
+    from .cell import Cell
+
+_log = logging.getLogger("callsheet.actors")
+
+
+def refuse(cell: Cell[Any], message: object, why: Why, error: BaseException | None) -> None:
+    """`message` was sent to `cell`; `error`: what it crashed over."""
+    if type(message) is Tick:
+        return  # it was the actor's own, and died with the incarnation
+    reply = reply_of(message)
+    if reply is not None:
+        failure = _failure(cell, why, error)
+        failure.__cause__ = error
+        reply.fail(failure)
+    else:
+        cell.stage.undelivered.count(cell.path, message, why)
+    if cell.mail.on_undelivered is not None:
+        try:
+            cell.mail.on_undelivered(message, why)
+        except Exception:  # noqa: BLE001 -- logged; the rest is told of too
+            _log.exception("on_undelivered of %s failed", cell.path)
+
+
+def _failure(cell: Cell[Any], why: Why, error: BaseException | None) -> BaseException:
+    if error is not None:
+        return ActorDown(cell.path, Killed() if isinstance(error, trio.Cancelled) else Crashed(error))
+    if why in (Why.FULL, Why.DROPPED_OLDEST, Why.COALESCED, Why.RESTART):
+        return MessageDropped(cell.path, why)
+    return cell.down()
