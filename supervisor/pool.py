@@ -20,7 +20,7 @@ from attrs import define, field, frozen
 from ..actors.actor import Actor
 from ..actors.cell import Cell
 from ..actors.events import BecameZombie, CouldNotStart, Delayed, Ended, GaveUp, Report, StopOverran, Then
-from ..actors.exits import Crashed, Exit, Shutdown, StartFailed, error_of, is_abnormal
+from ..actors.exits import Crashed, Exit, Killed, Shutdown, StartFailed, error_of, is_abnormal
 from ..actors.mailbox import UNBOUNDED, Mail
 from ..actors.ref import Ref
 from ..actors.reply import Request
@@ -45,8 +45,8 @@ class PoolSpec:
     make: called with the arguments of `spawn` for every incarnation. restart: transient by default: what ends by itself is
     gone. intensity: per child; one that spends it is given up alone (reported, and forgotten). of_all: a budget for all
     together; when it is spent the pool gives up (default: none, however many there are). backoff: how long the restart of a
-    child waits. stop_budget_s: seconds from asking all to stop, at once, until the rest is cancelled. max_children: at most
-    1,000,000. mail: how the messages of each are kept.
+    child waits. stop_budget_s: seconds from asking all to stop, at once, until the rest is cancelled; 0 cancels all at
+    once. max_children: at most 1,000,000. mail: how the messages of each are kept.
     """
 
     make: Callable[..., Actor[Any]]
@@ -162,8 +162,8 @@ class Pool(Actor[PoolMessage]):
         if self.cell.actor is not self or self.children.get(cell.name) is not cell:
             cell.end()  # a zombie that outlived us, or our interest in it
         elif self._emptied is not None or cell in self._unwanted:
-            if is_abnormal(exit_):
-                self._ended_badly.append(exit_)
+            if is_abnormal(exit_) and not isinstance(exit_, Killed):  # whoever kills it reports that, where it is news
+                self._ended_otherwise(cell, exit_)
             self._forget(cell)
         elif isinstance(exit_, StartFailed) and cell.generation == 1:  # whoever spawned it may try again; we do not
             self._report(CouldNotStart(cell.path, 1, exit_.error))
@@ -174,6 +174,12 @@ class Pool(Actor[PoolMessage]):
             if is_abnormal(exit_):
                 self._report(Ended(cell.path, cell.generation, exit_, Then.LEFT))
             self._forget(cell)
+
+    def _ended_otherwise(self, cell: Cell[Any], exit_: Exit) -> None:
+        if self._emptied is not None:
+            self._ended_badly.append(exit_)
+        else:
+            self._report(StopOverran(cell.path, self.spec.stop_budget_s, exit_))
 
     def _forget(self, cell: Cell[Any]) -> None:
         self.children.pop(cell.name, None)
@@ -265,11 +271,13 @@ class Pool(Actor[PoolMessage]):
 
     async def _stop_one(self, cell: Cell[Any], request: StopOne) -> None:
         try:
-            cell.request_stop()
-            with trio.move_on_after(self.spec.stop_budget_s):
-                await cell.wait_gone()
+            if self.spec.stop_budget_s > 0:
+                cell.request_stop()
+                with trio.move_on_after(self.spec.stop_budget_s):
+                    await cell.wait_gone()
+                if cell.is_alive:
+                    self._report(StopOverran(cell.path, self.spec.stop_budget_s))
             if cell.is_alive:
-                self._report(StopOverran(cell.path, self.spec.stop_budget_s))
                 cell.kill()
                 with trio.move_on_after(KILL_BUDGET_S):
                     await cell.wait_gone()
@@ -287,8 +295,9 @@ class Pool(Actor[PoolMessage]):
             if trouble.timer is not None:
                 trouble.timer.cancel()
         try:
-            with trio.move_on_after(self.spec.stop_budget_s):
-                await self._each(Cell.request_stop)
+            if self.spec.stop_budget_s > 0:
+                with trio.move_on_after(self.spec.stop_budget_s):
+                    await self._each(Cell.request_stop)
         except trio.Cancelled:
             with trio.CancelScope(shield=True):
                 await self._kill_all()
@@ -299,7 +308,8 @@ class Pool(Actor[PoolMessage]):
         """Whoever is left; then report how many did not end as they should have."""
         budget_s = self.spec.stop_budget_s
         if self.children:
-            self._report(StopOverran(self.cell.path, budget_s, count=len(self.children)))
+            if budget_s > 0:
+                self._report(StopOverran(self.cell.path, budget_s, count=len(self.children)))
             with trio.move_on_after(KILL_BUDGET_S):
                 await self._each(Cell.kill)
         if self._ended_badly:
