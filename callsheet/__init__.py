@@ -29,6 +29,16 @@ if TYPE_CHECKING:
     from .actors.errors import NameTaken as NameTaken
     from .actors.errors import StartTimeout as StartTimeout
     from .actors.errors import WrongMessage as WrongMessage
+    from .actors.events import BecameZombie as BecameZombie
+    from .actors.events import ChildParked as ChildParked
+    from .actors.events import CouldNotStart as CouldNotStart
+    from .actors.events import Delayed as Delayed
+    from .actors.events import Ended as Ended
+    from .actors.events import GaveUp as GaveUp
+    from .actors.events import Report as Report
+    from .actors.events import Started as Started
+    from .actors.events import StopOverran as StopOverran
+    from .actors.events import Then as Then
     from .actors.exits import Crashed as Crashed
     from .actors.exits import Exit as Exit
     from .actors.exits import Killed as Killed
@@ -41,6 +51,7 @@ if TYPE_CHECKING:
     from .actors.ref import Ref as Ref
     from .actors.reply import Request as Request
     from .actors.seams import Seams as Seams
+    from .actors.undelivered import Why as Why
     from .actors.watch import Down as Down
     from .actors.watch import Restarted as Restarted
     from .context import Context as Context
@@ -194,6 +205,16 @@ _HOME: Final[dict[str, str]] = {
     "NameTaken": "callsheet.actors.errors",
     "StartTimeout": "callsheet.actors.errors",
     "WrongMessage": "callsheet.actors.errors",
+    "BecameZombie": "callsheet.actors.events",
+    "ChildParked": "callsheet.actors.events",
+    "CouldNotStart": "callsheet.actors.events",
+    "Delayed": "callsheet.actors.events",
+    "Ended": "callsheet.actors.events",
+    "GaveUp": "callsheet.actors.events",
+    "Report": "callsheet.actors.events",
+    "Started": "callsheet.actors.events",
+    "StopOverran": "callsheet.actors.events",
+    "Then": "callsheet.actors.events",
     "Crashed": "callsheet.actors.exits",
     "Exit": "callsheet.actors.exits",
     "Killed": "callsheet.actors.exits",
@@ -205,6 +226,7 @@ _HOME: Final[dict[str, str]] = {
     "Ref": "callsheet.actors.ref",
     "Request": "callsheet.actors.reply",
     "Seams": "callsheet.actors.seams",
+    "Why": "callsheet.actors.undelivered",
     "Down": "callsheet.actors.watch",
     "Restarted": "callsheet.actors.watch",
     "ChildIsUp": "callsheet.supervisor.errors",
