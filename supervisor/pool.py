@@ -27,10 +27,10 @@ from ..actors.reply import Request
 from ..actors.states import CellState
 from ..actors.timers import Timer
 from . import decide as deciding
+from .child import KILL_BUDGET_S
 from .decide import admit, wants_restart
 from .errors import ChildStartFailed, DuplicateChild, IntensityExceeded, NotMyChild, PoolFull
 from .spec import STOP_BUDGET_S, Backoff, Intensity, Restart, refuse
-from .supervisor import KILL_BUDGET_S
 
 MAX_CHILDREN: Final = 1_000_000
 STOP_SLICE: Final = 200

@@ -12,9 +12,10 @@ from callsheet.actors.actor import Actor
 from callsheet.actors.errors import ActorDown
 from callsheet.actors.reply import Request
 from callsheet.actors.seams import Seams
+from callsheet.supervisor.child import KILL_BUDGET_S
 from callsheet.supervisor.errors import ChildStartFailed, IntensityExceeded
 from callsheet.supervisor.spec import ChildSpec, Intensity, Restart, Strategy, SupervisorSpec
-from callsheet.supervisor.supervisor import KILL_BUDGET_S, Supervisor
+from callsheet.supervisor.supervisor import Supervisor
 from callsheet.supervisor.system import ActorSystem, SystemGaveUp
 
 from .troupe import Player, Troupe, settle, states, tell
