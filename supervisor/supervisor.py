@@ -231,14 +231,14 @@ class Supervisor(Actor[SupervisorMessage]):
 
     async def _restart_later(self, child: Child, names: Sequence[str], delay_s: float) -> None:
         """Those that go down together come back together: when the longest of their delays is over."""
-        due_s = self._now_s() + delay_s
+        now_s = self._now_s()
         if self.spec.strategy is not Strategy.ONE_FOR_ONE and not child.spec.apart:
             waiting = [each for each in self.children.values() if each.state is ChildState.WAITING]
-            due_s = max(due_s, *(each.due_s for each in waiting if not each.spec.apart), due_s)
-        self.report(Delayed(child.cell.path, due_s - self._now_s(), child.cell.generation + 1))
+            delay_s = max([delay_s, *(each.due_s - now_s for each in waiting if not each.spec.apart)])
+        self.report(Delayed(child.cell.path, delay_s, child.cell.generation + 1))
         children = [self.children[name] for name in names]
         for each in children:
-            each.state, each.due_s = ChildState.WAITING, due_s
+            each.state, each.due_s = ChildState.WAITING, now_s + delay_s
         await self._take_down(children)
         self.set_timer()
 
