@@ -10,14 +10,16 @@ Not here: what a message means, and a memory channel: 18 times slower to drain, 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from enum import StrEnum
+from itertools import islice
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 import trio
 from attrs import define, field, frozen
 
 from .undelivered import Why
+from .watch import NEWS
 
 M = TypeVar("M")
 
@@ -105,6 +107,10 @@ class Mailbox(Generic[M]):
     _control: list[M] | None = field(default=None, init=False)
     _reader: trio.lowlevel.Task | Wakeable | None = field(default=None, init=False)
     _senders: deque[Parcel[M]] | None = field(default=None, init=False)
+    _news: int = field(default=0, init=False)
+    """News among what waits, where there is a capacity: it is outside it, and never dropped."""
+    _unwanted: Callable[[M], bool] | None = field(default=None, init=False)
+    """Since the last look of the reader: what it shall not get any more, also of what it has in hand."""
 
     def __len__(self) -> int:
         return self._waiting() + len(self._control or ())
@@ -139,17 +145,24 @@ class Mailbox(Generic[M]):
         mail = self.mail
         if mail.coalesce is not None:
             return self._coalesce(message, mail.coalesce(message))
-        if mail.capacity is not None and self._waiting() >= mail.capacity:
-            match mail.overflow:
-                case Overflow.REJECT:
-                    return False
-                case Overflow.DROP_NEWEST:
-                    self.on_drop(message, Why.FULL)
-                    return True
-                case Overflow.DROP_OLDEST:
-                    self.on_drop(self._pop_oldest(), Why.DROPPED_OLDEST)
-        self.put_news(message)
-        return True
+        taken = self._make_room(message)
+        if taken:
+            self._append(message)
+        return taken is not None
+
+    def _make_room(self, message: M) -> bool | None:
+        """By the policy: True to take `message`, False when it was dropped, None to reject it."""
+        if not self._is_full():
+            return True
+        match self.mail.overflow:
+            case Overflow.REJECT:
+                return None
+            case Overflow.DROP_NEWEST:
+                self.on_drop(message, Why.FULL)
+                return False
+            case Overflow.DROP_OLDEST:
+                self.on_drop(self._pop_oldest(), Why.DROPPED_OLDEST)
+                return True
 
     def _coalesce(self, message: M, key: Hashable) -> bool:
         keyed = self._keyed = self._keyed if self._keyed is not None else {}
@@ -160,27 +173,22 @@ class Mailbox(Generic[M]):
             keyed[key] = message
             self.on_drop(former, Why.COALESCED)  # type: ignore[arg-type]  # it is not the sentinel
             return True
-        capacity = self.mail.capacity
-        if capacity is not None and self._waiting() >= capacity:
-            if self.mail.overflow is Overflow.REJECT:
-                return False
-            if self.mail.overflow is Overflow.DROP_NEWEST:
-                self.on_drop(message, Why.FULL)
-                return True
-            self.on_drop(self._pop_oldest(), Why.DROPPED_OLDEST)
-        keyed[key] = message
-        if self._reader is not None:
-            self.wake()
-        return True
+        taken = self._make_room(message)
+        if taken:
+            keyed[key] = message
+            if self._reader is not None:
+                self.wake()
+        return taken is not None
 
     def _pop_oldest(self) -> M:
-        if self._batch is not None and self._next < len(self._batch):
-            self._next += 1
-            return self._batch[self._next - 1]
-        if self._items:
-            return self._items.pop(0)
-        assert self._keyed, "a full mailbox has an oldest message"
-        return self._keyed.pop(next(iter(self._keyed)))
+        for items, first in ((self._batch, self._next), (self._items, 0)):
+            for n in range(first, len(items or ())):
+                if items is not None and not isinstance(items[n], NEWS):
+                    oldest = items.pop(n)
+                    self._trim()
+                    return oldest
+        keyed = self._keyed or {}
+        return keyed.pop(next(key for key, each in keyed.items() if not isinstance(each, NEWS)))
 
     async def send(self, message: M) -> None:
         """Put `message`, waiting for room as long as it takes. Cancelling takes nothing; raises what `close` was given."""
@@ -207,7 +215,7 @@ class Mailbox(Generic[M]):
         return not self._is_full()
 
     def _is_full(self) -> bool:
-        return self.mail.capacity is not None and self._waiting() >= self.mail.capacity
+        return self.mail.capacity is not None and self._waiting() - self._news >= self.mail.capacity
 
     def put_control(self, message: M) -> None:
         """Append `message` to the control lane."""
@@ -220,7 +228,12 @@ class Mailbox(Generic[M]):
             self.wake()
 
     def put_news(self, message: M) -> None:
-        """Append `message` behind what waits, whatever the capacity: what its sender sent before arrives before it."""
+        """Append `message` behind what waits, outside the capacity: what its sender sent before arrives before it."""
+        if self.mail.capacity is not None:
+            self._news += 1
+        self._append(message)
+
+    def _append(self, message: M) -> None:
         if self._keyed is not None:
             self._keyed[object()] = message
         elif self._items is None:
@@ -249,12 +262,12 @@ class Mailbox(Generic[M]):
         """Up to `limit` of what waits, or the whole control lane alone when something is in it."""
         control = self._control
         if control is not None:
-            self._control, self.urgent = None, False
+            self._control, self._unwanted, self.urgent = None, None, False
             return control
-        self.urgent = False
+        self._unwanted, self.urgent = None, False
         batch = self._batch
         if batch is None:
-            batch = self._swap()
+            batch = self._swap(limit)
         first = self._next
         if not first and len(batch) <= limit:
             self._batch = None
@@ -262,21 +275,24 @@ class Mailbox(Generic[M]):
         else:
             taken = batch[first : first + limit]
             self._next = first + len(taken)
-            self._trim(batch)
+            self._trim()
+        if self._news:
+            self._news -= _count_news(taken)
         if self._senders:
             self._let_in()
         return taken
 
-    def _swap(self) -> list[M]:
+    def _swap(self, limit: int) -> list[M]:
         items, self._items = self._items, None
         if self._keyed:
-            items = [*(items or ()), *self._keyed.values()]
-            self._keyed.clear()
+            first = list(islice(self._keyed, limit))  # the others can still be replaced
+            items = [*(items or ()), *map(self._keyed.pop, first)]
         self._batch, self._next = items or [], 0
         return self._batch
 
-    def _trim(self, batch: list[M]) -> None:
+    def _trim(self) -> None:
         """Let go of what was taken: all of it at the end, and often enough that little is held and little is moved."""
+        batch = self._batch or []
         if self._next >= len(batch):
             self._batch, self._next = None, 0
         elif self._next > max(_TRIM, len(batch) // 2):
@@ -286,7 +302,7 @@ class Mailbox(Generic[M]):
     def _let_in(self) -> None:
         while self._senders and not self._is_full():
             parcel = self._senders.popleft()
-            self.put_news(parcel.message)
+            self.put(parcel.message)
             self._admit(parcel)
 
     def _admit(self, parcel: Parcel[M], error: BaseException | None = None) -> None:
@@ -298,14 +314,14 @@ class Mailbox(Generic[M]):
         """Everything that waits, control first; empty when nothing does."""
         if self._batch is None and self._keyed is None and self._senders is None:  # the usual case, without copying
             control, items = self._control, self._items
-            self._control = self._items = None
-            self.urgent = False
+            self._control = self._items = self._unwanted = None
+            self._news, self.urgent = 0, False
             if control is None:
                 return items or []
             return control + items if items else control
         waiting = list(self)
-        self._control = self._items = self._batch = None
-        self._next, self.urgent = 0, False
+        self._control = self._items = self._batch = self._unwanted = None
+        self._next, self._news, self.urgent = 0, 0, False
         if self._keyed is not None:
             self._keyed.clear()
         if self._senders:
@@ -314,13 +330,36 @@ class Mailbox(Generic[M]):
 
     def put_back(self, messages: list[M]) -> None:
         """Return messages that were taken and not handled to the front, in order."""
+        unwanted = self._unwanted
+        if unwanted is not None:
+            messages = [each for each in messages if not unwanted(each)]
         if not messages:
             return
+        if self.mail.capacity is not None:
+            self._news += _count_news(messages)
         batch, first = self._batch, self._next - len(messages)
-        if batch is not None and first >= 0 and batch[self._next - 1] is messages[-1]:
+        if batch is not None and unwanted is None and first >= 0 and batch[self._next - 1] is messages[-1]:
             self._next = first  # the rest of what was just taken: nothing is moved
         else:
             self._batch, self._next = messages + (batch[self._next :] if batch is not None else []), 0
+
+    def discard(self, unwanted: Callable[[M], bool]) -> None:
+        """Take out what is `unwanted`, also of what the reader has in hand and puts back after its present message."""
+        former = self._unwanted
+        self._unwanted = unwanted if former is None else lambda each: former(each) or unwanted(each)
+        self.urgent = True
+        for waiting in (self._control, self._items, self._batch):
+            if waiting is not None:
+                first = self._next if waiting is self._batch else 0
+                waiting[first:] = [each for each in waiting[first:] if not unwanted(each)]
+        if self._keyed is not None:
+            self._keyed = {key: each for key, each in self._keyed.items() if not unwanted(each)}
+        if self.mail.capacity is not None:
+            self._news = _count_news(self)
+        self._control = self._control or None
+        self._trim()
+        if self._senders:
+            self._let_in()
 
     async def wait(self) -> None:
         """Return when something waits, or after `wake`. One reader at a time; a checkpoint only when it must wait."""
@@ -348,3 +387,7 @@ class Mailbox(Generic[M]):
     def forget_reader(self) -> None:
         """Nobody waits here any more."""
         self._reader = None
+
+
+def _count_news(messages: Iterable[object]) -> int:
+    return sum(isinstance(each, NEWS) for each in messages)

@@ -7,7 +7,7 @@ arrives before the news of its end.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from attrs import define, frozen
 
@@ -33,11 +33,9 @@ class Monitor:
         return self._target.ref
 
     def cancel(self) -> None:
-        """Hear nothing more of it; news that waits already is taken out of the mailbox. Twice does nothing."""
+        """Hear nothing more of it; news that waits already is never handled. Twice does nothing."""
         self.forget()
-        mailbox = self._watcher.mailbox
-        if any(_is_about(self, each) for each in mailbox):
-            mailbox.put_back([each for each in mailbox.take_now() if not _is_about(self, each)])
+        self._watcher.mailbox.discard(lambda each: isinstance(each, NEWS) and each.monitor is self)
 
     def forget(self) -> None:
         """Hear nothing more of it; news that waits already stays."""
@@ -81,5 +79,5 @@ class Down:
         return self.monitor.ref
 
 
-def _is_about(monitor: Monitor, message: object) -> bool:
-    return isinstance(message, Restarted | Down) and message.monitor is monitor
+NEWS: Final = (Restarted, Down)
+"""For `isinstance`: what monitors tell."""
