@@ -24,6 +24,7 @@ from .stage import Stage
 from .timers import Timer
 
 US: Final = 1_000_000
+_CUT_OFF: Final = Outcome(OutcomeKind.INTERRUPTED, cause="the runtime was cancelled")
 
 
 class StopReason(StrEnum):
@@ -74,7 +75,7 @@ class RunActor:
     @trio.lowlevel.enable_ki_protection  # a Ctrl-C belongs to the main task, never to a handler
     async def _live(self) -> None:
         timer = self._arm()
-        outcome = Outcome(OutcomeKind.INTERRUPTED, cause="the runtime was cancelled")
+        outcome = _CUT_OFF
         try:
             outcome = await self._attempt()
         finally:  # also when a scope around us was cancelled
