@@ -143,8 +143,7 @@ class Pool(Actor[PoolMessage]):
         if len(self.children) >= spec.max_children:
             raise PoolFull(self.cell.path, spec.max_children)
         if name is None:
-            self._count += 1
-            name = str(self._count)
+            name = self._next_number()
         make = partial(spec.make, *arguments) if arguments else spec.make
         path = f"{self.cell.path}/{name}"
         if name in self.children:
@@ -154,6 +153,13 @@ class Pool(Actor[PoolMessage]):
         self.children[name] = cell
         cell.begin()
         return cell
+
+    def _next_number(self) -> str:
+        """A name that nobody has, also not a zombie of a pool that was here before."""
+        while True:
+            self._count += 1
+            if f"{self.cell.path}/{self._count}" not in self.stage.registry:
+                return str(self._count)
 
     # -- Parent
 
@@ -182,9 +188,10 @@ class Pool(Actor[PoolMessage]):
             self._report(StopOverran(cell.path, self.spec.stop_budget_s, exit_))
 
     def _forget(self, cell: Cell[Any]) -> None:
-        self.children.pop(cell.name, None)
-        if self._trouble:
-            self._trouble.pop(cell.name, None)
+        if self.children.get(cell.name) is cell:  # else its name is another's by now
+            del self.children[cell.name]
+            if self._trouble:
+                self._trouble.pop(cell.name, None)
         self._unwanted.discard(cell)
         if cell.state is not CellState.ZOMBIE:
             cell.end()
@@ -199,7 +206,7 @@ class Pool(Actor[PoolMessage]):
             case Spawn():
                 self._oblige(message)
             case StopOne(child=ref):
-                cell = self.children.get(ref.path.rpartition("/")[2])
+                cell = self.children.get(ref._cell.name)  # noqa: SLF001 -- a Ref and its cell are one thing
                 if cell is None or cell.ref is not ref:
                     message.reply.fail(NotMyChild(self.cell.path, ref.path, len(self.children)))
                 else:
@@ -226,7 +233,7 @@ class Pool(Actor[PoolMessage]):
         if cell.state is CellState.STARTING:
             self.stage.spawn(_tell_when_started, f"start {cell.path}", cell, request)
         else:
-            _tell(cell, cell.exit, request)
+            _tell(cell, cell.exit if isinstance(cell.exit, StartFailed) else None, request)
 
     # -- what follows from an end
 
@@ -364,6 +371,6 @@ def spawn(pool: Ref[Spawn], *arguments: object, name: str | None = None) -> Ref[
     """
     cell = pool._cell  # noqa: SLF001 -- a Ref and its cell are one thing
     actor = cell.actor
-    if not isinstance(actor, Pool) or cell.stopping:
+    if not isinstance(actor, Pool) or cell.stopping or cell.state is CellState.STOPPING:
         raise cell.down()
-    return actor.spawn(arguments, name).ref
+    return cell.stage.run_in_context(actor.spawn, arguments, name).ref
