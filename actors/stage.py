@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import trio
 from attrs import define, field
@@ -23,6 +23,9 @@ from .ref import Ref
 from .seams import Seams
 from .timers import Timers
 from .undelivered import Undelivered
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @define(eq=False)
@@ -38,6 +41,7 @@ class Stage:
     reports: Reports = field(factory=Reports)
     dispatcher: Dispatcher = field(init=False)
     _context: Context = field(factory=copy_context, init=False)
+    _is_entered: bool = field(default=False, init=False)
     undelivered: Undelivered = field(init=False)
     on_fatal: Callable[[BaseException], object] = lambda _error: None
     """Called with a SystemExit or KeyboardInterrupt that an actor ended with."""
@@ -57,18 +61,25 @@ class Stage:
 
     def spawn(self, main: Callable[..., Coroutine[Any, Any, None]], name: str, *arguments: object) -> None:
         """Start a task in the flat nursery. `main` must not raise."""
-        self.nursery.start_soon(main, *arguments, name=name)
+        self.run_in_context(self.nursery.start_soon, main, *arguments, name=name)
 
     def dispatch(self, cell: Cell[Any]) -> None:
         """Give an actor without a task its turn."""
         if not self.dispatcher.is_running:
             self.dispatcher.is_running = True
-            self.nursery.start_soon(self.dispatcher.run, name="dispatcher")
+            self.spawn(self.dispatcher.run, "dispatcher")
         self.dispatcher.add(cell)
 
-    def run_in_context(self, call: Callable[[], None]) -> None:
-        """Call it as the dispatcher would: with the host's context variables, not those of whoever is running."""
-        self._context.run(call)
+    @trio.lowlevel.enable_ki_protection  # whoever calls may be the main task
+    def run_in_context(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call it with the context variables that the system was opened with, not those of whoever is running."""
+        if self._is_entered:  # a context is entered once at a time; this is a call from inside such a call
+            return call(*args, **kwargs)
+        self._is_entered = True
+        try:
+            return self._context.run(call, *args, **kwargs)
+        finally:
+            self._is_entered = False
 
     def add(self, cell: Cell[Any]) -> None:
         """Register a new logical actor. Raises NameTaken."""
