@@ -230,7 +230,7 @@ class Mailbox(Generic[M]):
     def put_news(self, message: M) -> None:
         """Append `message` behind what waits, outside the capacity: what its sender sent before arrives before it."""
         if self.mail.capacity is not None:
-            self._news += 1
+            self._news += isinstance(message, NEWS)
         self._append(message)
 
     def _append(self, message: M) -> None:

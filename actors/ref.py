@@ -94,34 +94,38 @@ class Ref(Generic[M_contra]):
         cell, reply = self._cell, request.reply
         if cell.task is not None and cell.task is trio.lowlevel.current_task():
             raise AskedItself(cell.path)
-        if not reply.is_open:
-            raise AskedTwice(cell.path, request)
         if cell.is_idle:
             await trio.lowlevel.checkpoint()
+        if reply.is_awaited or not reply.is_open:
+            raise AskedTwice(cell.path, request)
+        asks = cell.asks
+        asks[reply] = None  # before it is handled: an actor may keep it, and end in the same moment
+        try:
             if cell.is_idle:  # it has no task and nothing to do: its turn is now, which saves two passes of the loop
-                if cell.accepts is not None:
-                    check(cell.path, cell.accepts, request)
+                check(cell.path, cell.accepts, request)
                 cell.handle_now(request)
                 if not reply.is_open:
                     return reply.value
-                return await self._wait(reply, timeout)
-        self.tell(request)  # type: ignore[arg-type]  # a Request[R] that the actor takes is one of its messages
-        return await self._wait(reply, timeout)
+            else:
+                self.tell(request)  # type: ignore[arg-type]  # a Request[R] that the actor takes is one of its messages
+            return await self._wait(reply, timeout)
+        finally:
+            asks.pop(reply, None)
 
     async def _wait(self, reply: Reply[R], timeout: float) -> R:
         cell = self._cell
-        asks = cell.asks
-        asks[reply] = None
         timer = None
         if timeout != math.inf:
             stage = cell.stage
             timer = stage.timers.at(stage.seams.clock.mono_s() + timeout, partial(_expire, reply, cell.path, timeout))
         try:
             return await reply.wait()
+        except (AskTimeout, trio.Cancelled):
+            reply.on_late = partial(cell.stage.undelivered.count, cell.path, why=Why.LATE_REPLY)
+            raise
         finally:
             if timer is not None:
                 timer.cancel()
-            asks.pop(reply, None)
 
     async def stopped(self) -> Exit:
         """

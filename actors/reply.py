@@ -38,12 +38,22 @@ class Reply(Generic[R]):
     _waiter: trio.lowlevel.Task | None = field(default=None, init=False)
     is_open: bool = field(default=True, init=False)
     """Whether an answer would still reach somebody."""
+    on_late: Callable[[R], object] | None = field(default=None, init=False)
+    """Called with an answer that comes when whoever asked has stopped waiting."""
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a task waits for it."""
+        return self._waiter is not None
 
     def answer(self, value: R) -> None:
         """See `Answerable.answer`."""
         if self.is_open:
             self._value = value
             self._settle()
+        elif self.on_late is not None:
+            on_late, self.on_late = self.on_late, None
+            on_late(value)
 
     def fail(self, error: BaseException) -> None:
         """See `Answerable.fail`."""
