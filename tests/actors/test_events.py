@@ -353,6 +353,12 @@ SHOWN: list[tuple[Report, dict[str, Any], str, str]] = [
         "/a (generation 1) ended: crashed: ValueError: broken; it is not restarted: its supervisor gives up",
     ),
     (
+        Ended("/a", 4, CRASHED, Then.GIVEN_UP),
+        {"type": "ended", "path": "/a", "generation": 4, "exit": CRASHED_DATA, "then": "given_up"},
+        "WARNING",
+        "/a (generation 4) ended: crashed: ValueError: broken; it is not restarted: it has ended too often",
+    ),
+    (
         CouldNotStart("/a", 1, ERROR),
         {"type": "could_not_start", "path": "/a", "generation": 1, "error": ERROR_DATA},
         "ERROR",
