@@ -238,7 +238,7 @@ async def _opened(system: ActorSystem) -> AsyncIterator[None]:
             finally:
                 system.request_stop()
     except BaseException as error:  # noqa: BLE001 -- all but a cancellation is raised, and that follows below
-        own = error if isinstance(raised, trio.Cancelled | None) else _without_cancelled(error)
+        own = _without_cancelled(error)
         if own is not None:
             raise _single(own) from raised
     if raised is not None:
@@ -248,6 +248,7 @@ async def _opened(system: ActorSystem) -> AsyncIterator[None]:
     ended = system._ended  # noqa: SLF001
     if ended is not None and not isinstance(ended, Shutdown):
         raise SystemGaveUp(ended) from error_of(ended)
+    await trio.lowlevel.checkpoint_if_cancelled()  # a host that was cancelled meanwhile goes no further
 
 
 def _raise_start_failure(exit_: StartFailed) -> None:
