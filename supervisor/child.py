@@ -100,8 +100,8 @@ class Child:
         """Return when it is gone, or left behind."""
         with trio.move_on_after(KILL_BUDGET_S):
             await self.cell.wait_gone()
-            return
-        self._leave_behind()
+        if self.cell.is_alive:  # else it ended in the very moment that its time was over
+            self._leave_behind()
 
     def _leave_behind(self) -> None:
         self.cell.state = CellState.ZOMBIE
