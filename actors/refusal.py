@@ -23,9 +23,15 @@ if TYPE_CHECKING:
 _log = logging.getLogger("callsheet.actors")
 
 
+class Internal:
+    """Base of what an actor tells itself: no message of anybody's, so nobody misses it when the actor ends."""
+
+    __slots__ = ()
+
+
 def refuse(cell: Cell[Any], message: object, why: Why, error: BaseException | None) -> None:
     """`message` was sent to `cell`; `error`: what it crashed over."""
-    if type(message) is Tick:
+    if isinstance(message, Tick | Internal):
         return  # it was the actor's own, and died with the incarnation
     reply = reply_of(message)
     if reply is not None:

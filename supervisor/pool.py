@@ -23,6 +23,7 @@ from ..actors.events import BecameZombie, CouldNotStart, Delayed, Ended, GaveUp,
 from ..actors.exits import Crashed, Exit, Killed, Shutdown, StartFailed, error_of, is_abnormal
 from ..actors.mailbox import UNBOUNDED, Mail
 from ..actors.ref import Ref
+from ..actors.refusal import Internal
 from ..actors.reply import Request
 from ..actors.states import CellState
 from ..actors.timers import Timer
@@ -93,7 +94,7 @@ class StopOne(Request[None]):
 
 
 @frozen
-class _Exited:
+class _Exited(Internal):
     """A child ended in a way that needs a decision."""
 
     cell: Cell[Any]
@@ -101,7 +102,7 @@ class _Exited:
 
 
 @frozen
-class _Due:
+class _Due(Internal):
     """The delayed restart of this child."""
 
     cell: Cell[Any]

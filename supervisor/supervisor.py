@@ -29,6 +29,7 @@ from ..actors.events import (
     Then,
 )
 from ..actors.exits import Crashed, Exit, Shutdown, StartFailed, error_of
+from ..actors.refusal import Internal
 from ..actors.scheduler import Scheduler
 from ..actors.states import CellState
 from ..actors.timers import Timer
@@ -38,11 +39,11 @@ from .decide import Decision, GiveUp, Leave, Park, RestartThese, ShutDown, admit
 from .errors import ChildStartFailed, IntensityExceeded
 from .obliging import oblige
 from .requests import RemoveChild, ReplaceChild, RestartChild, StartChild, StopChild
-from .spec import ChildSpec, Restart, Strategy, SupervisorSpec
+from .spec import ChildSpec, Restart, SupervisorSpec
 
 
 @frozen
-class ChildExited:
+class ChildExited(Internal):
     """An incarnation of a child ended, cleanup included."""
 
     cell: Cell[Any]
@@ -51,7 +52,7 @@ class ChildExited:
 
 
 @frozen
-class RestartsDue:
+class RestartsDue(Internal):
     """A restart's delay is over, perhaps."""
 
 
@@ -107,6 +108,8 @@ class Supervisor(Actor[SupervisorMessage]):
                     await mailbox.wait()
                 await self._restart_due()
             await self.receive_all(mailbox.take(BATCH))
+            if len(mailbox):  # a child that fails its start again and again must not keep everybody else waiting
+                await trio.lowlevel.checkpoint()
 
     def told_to_stop(self) -> None:
         """A child that is on its way up is not waited for: it is stopped with the others, within its budget."""
@@ -137,11 +140,11 @@ class Supervisor(Actor[SupervisorMessage]):
 
     # -- what follows from an end
 
-    async def _handle(self, child: Child, exit_: Exit) -> Decision:
-        """An incarnation of `child` ended by itself, or did not get up."""
+    async def _handle(self, child: Child, exit_: Exit, *, again: bool = False) -> Decision:
+        """An incarnation of `child` ended by itself; or, `again`, it did not get up when it was restarted."""
         cell = child.cell
         decision = self._decide(child, exit_)
-        delay_s = self._delay_s(child, exit_) if isinstance(decision, RestartThese) else 0.0
+        delay_s = self._delay_s(child, exit_, decision.names) if isinstance(decision, RestartThese) else 0.0
         if isinstance(exit_, StartFailed):
             self.report(CouldNotStart(cell.path, cell.generation, exit_.error))
         self.report(Ended(cell.path, cell.generation, exit_, _then(decision, delay_s)))
@@ -157,7 +160,7 @@ class Supervisor(Actor[SupervisorMessage]):
                 self.report(ChildParked(cell.path, exit_))
             case GiveUp():
                 self._give_up(child, exit_)
-            case RestartThese(names) if delay_s > 0:
+            case RestartThese(names) if delay_s > 0 or again:
                 await self._restart_later(child, names, delay_s)
             case RestartThese(names):
                 await self._restart(names)
@@ -176,7 +179,11 @@ class Supervisor(Actor[SupervisorMessage]):
             admitted=self._admit(child) if wants_restart(child.spec.restart, exit_) else True,
             parks=self.spec.parks or child.spec.parks,
             auto_shutdown=self.spec.auto_shutdown,
-            significant_left=sum(each.spec.significant for each in self.children.values() if each is not child),
+            significant_left=sum(
+                each.spec.significant and each.state in (ChildState.UP, ChildState.WAITING)
+                for each in self.children.values()
+                if each is not child
+            ),
         )
 
     def _admit(self, child: Child) -> bool:
@@ -188,7 +195,13 @@ class Supervisor(Actor[SupervisorMessage]):
             self._restarts_s, admitted = admit(self._restarts_s, now_s, self.spec.intensity)
         return admitted
 
-    def _delay_s(self, child: Child, exit_: Exit) -> float:
+    def _delay_s(self, child: Child, exit_: Exit, names: Sequence[str]) -> float:
+        """Its own, or what is left of theirs: those that go down together come back together."""
+        now_s = self._now_s()
+        waiting = [each for each in map(self.children.__getitem__, names) if each.state is ChildState.WAITING]
+        return max([self._own_delay_s(child, exit_), *(each.due_s - now_s for each in waiting)])
+
+    def _own_delay_s(self, child: Child, exit_: Exit) -> float:
         backoff = child.spec.backoff
         if backoff is None:
             return 0.0
@@ -210,9 +223,12 @@ class Supervisor(Actor[SupervisorMessage]):
     async def _restart(self, names: Sequence[str]) -> None:
         children = [self.children[name] for name in names]
         await self._take_down(children)
+        held: set[str] = set()
         for child in children:
             if self.cell.stopping:
                 return
+            if child.spec.name in held:
+                continue
             if child.cell.state is not CellState.DOWN:  # a zombie: its name is not used again while it lives
                 child.state, child.due_s = ChildState.UP, math.inf
                 continue
@@ -220,9 +236,9 @@ class Supervisor(Actor[SupervisorMessage]):
                 self.forget(child)
                 continue
             exit_ = await self.start(child)
-            # burns one unit of intensity, as in OTP; who is restarted with it is decided anew
-            if exit_ is not None and isinstance(await self._handle(child, exit_), RestartThese):
-                return
+            if exit_ is not None:  # burns one unit of intensity, as in OTP; who is restarted with it is decided anew
+                decision = await self._handle(child, exit_, again=True)
+                held.update(decision.names if isinstance(decision, RestartThese) else ())
 
     async def _take_down(self, children: Sequence[Child]) -> None:
         for child in reversed(children):
@@ -230,12 +246,12 @@ class Supervisor(Actor[SupervisorMessage]):
                 await child.stop()
 
     async def _restart_later(self, child: Child, names: Sequence[str], delay_s: float) -> None:
-        """Those that go down together come back together: when the longest of their delays is over."""
+        """After `delay_s`; without a delay, after what waits in our mailbox: whoever wants to end a row of failures is heard."""
         now_s = self._now_s()
-        if self.spec.strategy is not Strategy.ONE_FOR_ONE and not child.spec.apart:
-            waiting = [each for each in self.children.values() if each.state is ChildState.WAITING]
-            delay_s = max([delay_s, *(each.due_s - now_s for each in waiting if not each.spec.apart)])
-        self.report(Delayed(child.cell.path, delay_s, child.cell.generation + 1))
+        if delay_s > 0:
+            self.report(Delayed(child.cell.path, delay_s, child.cell.generation + 1))
+        else:
+            self.cell.mailbox.put_news(RestartsDue())
         children = [self.children[name] for name in names]
         for each in children:
             each.state, each.due_s = ChildState.WAITING, now_s + delay_s
