@@ -75,3 +75,15 @@ def is_abnormal(exit_: Exit) -> bool:
 def error_of(exit_: Exit) -> BaseException | None:
     """The exception behind an exit, where there is one."""
     return exit_.error if isinstance(exit_, Crashed | StartFailed) else None
+
+
+def ends_program(error: BaseException | None) -> bool:
+    """Whether somebody wants the program to end: a SystemExit or KeyboardInterrupt, perhaps in the group of a nursery."""
+    waiting = [error]
+    while waiting:  # not `split`, which recurses: a group may be very deep
+        each = waiting.pop()
+        if isinstance(each, BaseExceptionGroup):
+            waiting += each.exceptions
+        elif isinstance(each, SystemExit | KeyboardInterrupt):
+            return True
+    return False
