@@ -24,6 +24,10 @@ M = TypeVar("M")
 
 BATCH: Final = 64
 """Messages handled before others get their turn."""
+SLICE_S: Final = 0.001
+"""And how long it may take: after that, what is left of a batch waits for the next turn."""
+LOOK_EVERY: Final = 8
+"""Messages between two looks at the clock: a look costs as much as a message."""
 
 
 class Actor(Generic[M]):
@@ -65,13 +69,15 @@ class Actor(Generic[M]):
     async def receive_all(self, messages: Sequence[M]) -> None:
         """Handle these, in order. The default gives them to `receive` one by one, as long as nothing more urgent waits."""
         mailbox, receive, done = self.cell.mailbox, self.receive, 0
+        now_s = self.stage.seams.clock.mono_s
+        until_s = now_s() + SLICE_S if len(messages) >= LOOK_EVERY else 0.0
         try:
             for message in messages:
                 done += 1
                 waiting = receive(message) if type(message) is not Tick else self.cell.ring(message)
                 if waiting is not None:
                     await waiting
-                if mailbox.urgent:
+                if mailbox.urgent or (not done % LOOK_EVERY and now_s() > until_s):
                     break
         except BaseException as error:
             mailbox.put_back(list(messages[done:]))

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import trio
 from attrs import define, field
 
-from .actor import BATCH, Actor
+from .actor import BATCH, LOOK_EVERY, SLICE_S, Actor
 from .alarms import Alarms, Tick
 from .checked import declared
 from .errors import ActorDown, StartTimeout
-from .exits import NORMAL, SHUTDOWN, Crashed, Exit, Killed, StartFailed, error_of
+from .exits import NORMAL, SHUTDOWN, Crashed, Exit, Killed, StartFailed, ends_program, error_of
 from .incarnation import First, live
 from .mailbox import UNBOUNDED, Mail, Mailbox
 from .ref import Ref
@@ -346,7 +346,8 @@ class Cell(Generic[M]):
             self._next()
             return
         messages, done = mailbox.take(BATCH), 0
-        receive = actor.receive
+        receive, now_s = actor.receive, self.stage.seams.clock.mono_s
+        until_s = now_s() + SLICE_S if len(messages) >= LOOK_EVERY else 0.0
         try:
             for message in messages:
                 done += 1
@@ -355,7 +356,7 @@ class Cell(Generic[M]):
                     mailbox.put_back(messages[done:])
                     self._spawn(actor, handling=waiting, message=message)
                     return
-                if mailbox.urgent:
+                if mailbox.urgent or (not done % LOOK_EVERY and now_s() > until_s):
                     break
         except BaseException as error:  # noqa: BLE001 -- its supervisor judges it
             mailbox.put_back(messages[done:])
@@ -453,8 +454,8 @@ class Cell(Generic[M]):
             self._gone.set()
         self._settled = self._gone = None
         error = error_of(exit_)
-        if isinstance(error, SystemExit | KeyboardInterrupt):
-            self.stage.on_fatal(error)  # somebody wants the program to end: no supervisor shall mend that
+        if error is not None and ends_program(error):
+            self.stage.on_fatal(error)  # no supervisor shall mend that
         self.parent.child_exited(self, exit_)
 
 

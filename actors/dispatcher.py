@@ -21,7 +21,7 @@ SLICE_S: Final = 0.001
 """How long actors are run before other tasks get their turn."""
 SLICE_PUMPS: Final = 256
 """And how many batches at most: a clock may stand still."""
-LOOK_EVERY: Final = 8
+LOOK_EVERY: Final = 4
 """Batches between two looks at the clock: a look costs as much as a message."""
 
 

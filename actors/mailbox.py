@@ -105,6 +105,8 @@ class Mailbox(Generic[M]):
     _keyed: dict[Hashable, M] | None = field(default=None, init=False)
     """Instead of `_items` where messages coalesce."""
     _control: list[M] | None = field(default=None, init=False)
+    _in_control: bool = field(default=False, init=False)
+    """What was taken last is the control lane."""
     _reader: trio.lowlevel.Task | Wakeable | None = field(default=None, init=False)
     _senders: deque[Parcel[M]] | None = field(default=None, init=False)
     _news: int = field(default=0, init=False)
@@ -219,7 +221,8 @@ class Mailbox(Generic[M]):
 
     def put_control(self, message: M) -> None:
         """Append `message` to the control lane."""
-        self.urgent = True
+        if not self._in_control:  # a reader who is at it reads on, or one sent later would come first
+            self.urgent = True
         if self._control is None:
             self._control = [message]
         else:
@@ -262,9 +265,9 @@ class Mailbox(Generic[M]):
         """Up to `limit` of what waits, or the whole control lane alone when something is in it."""
         control = self._control
         if control is not None:
-            self._control, self._unwanted, self.urgent = None, None, False
+            self._control, self._unwanted, self.urgent, self._in_control = None, None, False, True
             return control
-        self._unwanted, self.urgent = None, False
+        self._unwanted, self.urgent, self._in_control = None, False, False
         batch = self._batch
         if batch is None:
             batch = self._swap(limit)
@@ -315,13 +318,13 @@ class Mailbox(Generic[M]):
         if self._batch is None and self._keyed is None and self._senders is None:  # the usual case, without copying
             control, items = self._control, self._items
             self._control = self._items = self._unwanted = None
-            self._news, self.urgent = 0, False
+            self._news, self.urgent, self._in_control = 0, False, False
             if control is None:
                 return items or []
             return control + items if items else control
         waiting = list(self)
         self._control = self._items = self._batch = self._unwanted = None
-        self._next, self._news, self.urgent = 0, 0, False
+        self._next, self._news, self.urgent, self._in_control = 0, 0, False, False
         if self._keyed is not None:
             self._keyed.clear()
         if self._senders:
@@ -334,6 +337,9 @@ class Mailbox(Generic[M]):
         if unwanted is not None:
             messages = [each for each in messages if not unwanted(each)]
         if not messages:
+            return
+        if self._in_control:
+            self._control, self.urgent = messages + (self._control or []), True
             return
         if self.mail.capacity is not None:
             self._news += _count_news(messages)

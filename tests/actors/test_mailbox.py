@@ -251,6 +251,8 @@ class Model(RuleBasedStateMachine):
         self.replaceable: set[object] = set()
         """Of those in `user`, what was never in hand."""
         self.in_hand: list[object] = []
+        self.in_control = False
+        """What was taken last is the control lane: its reader reads on, and what it puts back goes there."""
         self.number = 0
 
     def _new(self, key: str | None = None) -> Item:
@@ -297,7 +299,7 @@ class Model(RuleBasedStateMachine):
         item = self._new()
         self.mailbox.put_control(item)
         self.control.append(item)
-        assert self.mailbox.urgent
+        assert self.mailbox.urgent or self.in_control
 
     @rule()
     def put_news(self) -> None:
@@ -309,6 +311,7 @@ class Model(RuleBasedStateMachine):
     def take(self, limit: int) -> None:
         taken = self.mailbox.take(limit)
 
+        self.in_control = bool(self.control)
         lane = self.control or self.user
         assert lane[: len(taken)] == taken
         assert bool(lane) == bool(taken)
@@ -323,7 +326,7 @@ class Model(RuleBasedStateMachine):
 
         assert expected == self.mailbox.take_now()
 
-        self.control, self.user, self.in_hand = [], [], expected
+        self.control, self.user, self.in_hand, self.in_control = [], [], expected, False
 
     @rule(handled=st.integers(0, 5))
     def put_back(self, handled: int) -> None:
@@ -331,7 +334,8 @@ class Model(RuleBasedStateMachine):
 
         self.mailbox.put_back(list(rest))
 
-        self.user[:0] = rest
+        lane = self.control if self.in_control else self.user
+        lane[:0] = rest
         self.replaceable.difference_update(rest)
         self.in_hand = []
 
