@@ -66,13 +66,21 @@ def _own(supervisor: Supervisor, which: str | Ref[Any]) -> Child:
 
 async def _start(supervisor: Supervisor, spec: ChildSpec) -> Ref[Any]:
     try:
-        return (await supervisor.add(spec)).cell.ref
+        return _started(supervisor, await supervisor.add(spec))
     except ChildStartFailed:
         supervisor.forget(supervisor.children[spec.name])
         raise
 
 
+def _started(supervisor: Supervisor, child: Child) -> Ref[Any]:
+    if child.cell.state is CellState.STARTING:  # we were told to stop meanwhile, and it is stopped with the others
+        raise supervisor.cell.down()
+    return child.cell.ref
+
+
 async def _stop(supervisor: Supervisor, child: Child) -> None:
+    if child.state in (ChildState.STOPPED, ChildState.PARKED):
+        return
     child.state = ChildState.STOPPED
     await child.stop(for_good=True)
     exit_ = child.cell.exit or SHUTDOWN
@@ -89,9 +97,9 @@ async def _restart(supervisor: Supervisor, child: Child) -> Ref[Any]:
     exit_ = await supervisor.start(child)
     if exit_ is not None:
         child.state = ChildState.STOPPED
-        raise ChildStartFailed(child.cell.path, exit_) from error_of(exit_)
+        raise supervisor.start_failed(child, exit_) from error_of(exit_)
     supervisor.set_timer()
-    return child.cell.ref
+    return _started(supervisor, child)
 
 
 def _remove(supervisor: Supervisor, child: Child) -> None:

@@ -246,7 +246,7 @@ class Supervisor(Actor[SupervisorMessage]):
                 await child.stop()
 
     async def _restart_later(self, child: Child, names: Sequence[str], delay_s: float) -> None:
-        """After `delay_s`; without a delay, after what waits in our mailbox: whoever wants to end a row of failures is heard."""
+        """After `delay_s`, or else after what waits in our mailbox: whoever wants to end a row of failures is heard."""
         now_s = self._now_s()
         if delay_s > 0:
             self.report(Delayed(child.cell.path, delay_s, child.cell.generation + 1))
@@ -300,11 +300,14 @@ class Supervisor(Actor[SupervisorMessage]):
         child = self.children[spec.name] = Child(spec, cell)
         exit_ = await self.start(child)
         if exit_ is not None:
-            self.report(
-                CouldNotStart(cell.path, cell.generation, error_of(exit_) or ChildStartFailed(cell.path, exit_))
-            )
-            raise ChildStartFailed(cell.path, exit_) from error_of(exit_)
+            raise self.start_failed(child, exit_) from error_of(exit_)
         return child
+
+    def start_failed(self, child: Child, exit_: Exit) -> ChildStartFailed:
+        """What whoever wanted `child` started is told; everybody else hears of it too."""
+        error = ChildStartFailed(child.cell.path, exit_)
+        self.report(CouldNotStart(child.cell.path, child.cell.generation, error_of(exit_) or error))
+        return error
 
     async def start(self, child: Child) -> Exit | None:
         """Bring `child` up, unless we are told to stop meanwhile; the exit of one that did not get there."""
