@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from .actors.undelivered import Why as Why
     from .actors.watch import Down as Down
     from .actors.watch import Restarted as Restarted
+    from .collector import calm_gc as calm_gc
     from .context import Context as Context
     from .enqueue import EnqueueOptions as EnqueueOptions
     from .enqueue import EnqueueResult as EnqueueResult
@@ -141,6 +142,7 @@ _HOME: Final[dict[str, str]] = {
     "Jobs": "callsheet.jobs",
     "Task": "callsheet.task",
     "Queue": "callsheet.queues",
+    "calm_gc": "callsheet.collector",
     "Context": "callsheet.context",
     "Entry": "callsheet.enqueue",
     "EnqueueOptions": "callsheet.enqueue",
