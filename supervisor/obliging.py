@@ -116,6 +116,8 @@ async def _replace(supervisor: Supervisor, spec: ChildSpec) -> Ref[Any]:
         former.state = ChildState.STOPPED
         await former.stop(for_good=True)
         supervisor.forget(former)
+    if supervisor.cell.stopping:
+        raise supervisor.cell.down()
     try:
         return await _start(supervisor, spec)
     finally:
