@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import trio
 from attrs import define
@@ -25,11 +25,14 @@ M_contra = TypeVar("M_contra", contravariant=True)
 R = TypeVar("R")
 
 
-@define(eq=False)  # not frozen: that costs a quarter of a microsecond each, and there are as many as actors
+@define(eq=False, repr=False)  # not frozen: that costs a quarter of a microsecond each, and there are as many as actors
 class Ref(Generic[M_contra]):
     """Where to send messages of type M. One that takes `A | B` goes where one that takes `A` is wanted."""
 
     _cell: Cell[M_contra]
+
+    def __repr__(self) -> str:
+        return f"Ref({self.path!r})"
 
     @property
     def path(self) -> str:
@@ -55,7 +58,7 @@ class Ref(Generic[M_contra]):
         """
         cell = self._cell
         if cell.closed:
-            cell.refuse(message, Why.ENDED if cell.state == "ended" else Why.STOPPING)
+            cell.refuse(message, _why_closed(cell))
             return
         if cell.accepts is not None:
             check(cell.path, cell.accepts, message)
@@ -65,7 +68,7 @@ class Ref(Generic[M_contra]):
     def tell_control(self, message: M_contra) -> None:
         """As `tell`, ahead of the user lane and outside its capacity: for the runtime's own news."""
         if self._cell.closed:
-            self._cell.refuse(message, Why.ENDED)
+            self._cell.refuse(message, _why_closed(self._cell))
         else:
             self._cell.mailbox.put_control(message)
 
@@ -106,6 +109,8 @@ class Ref(Generic[M_contra]):
                 cell.handle_now(request)
                 if not reply.is_open:
                     return reply.value
+            elif cell.parked or cell.state == "zombie":
+                raise cell.down()  # nobody knows when it comes back
             else:
                 self.tell(request)  # type: ignore[arg-type]  # a Request[R] that the actor takes is one of its messages
             return await self._wait(reply, timeout)
@@ -138,6 +143,12 @@ class Ref(Generic[M_contra]):
 
 def _expire(reply: Reply[R], path: str, timeout: float) -> None:
     reply.fail(AskTimeout(path, timeout))
+
+
+def _why_closed(cell: Cell[Any]) -> Why:
+    if cell.state == "ended":
+        return Why.ENDED
+    return Why.PARKED if cell.parked else Why.STOPPING
 
 
 def check(path: str, accepts: tuple[type, ...] | None, message: object) -> None:
