@@ -29,7 +29,7 @@ from .refusal import refuse
 from .reply import Reply, reply_of
 from .states import CellState, Parent
 from .undelivered import Why
-from .watch import Down, Monitor, Restarted
+from .watch import Down, Monitor, Restarted, is_news_for
 
 if TYPE_CHECKING:
     from .stage import Stage
@@ -39,7 +39,7 @@ M = TypeVar("M")
 _log = logging.getLogger("callsheet.actors")
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Cell(Generic[M]):
     """One logical actor: path, mailbox, and at most one living incarnation."""
 
@@ -100,6 +100,9 @@ class Cell(Generic[M]):
         self.mailbox = Mailbox(self.mail) if self.mail is UNBOUNDED else Mailbox(self.mail, self.refuse)
         self.ref = Ref(self)
 
+    def __repr__(self) -> str:
+        return f"<Cell {self.path or '/'}: {self.state}>"  # what it holds leads to all others
+
     # -- what a supervisor does with it
 
     async def start(self, budget_s: float = math.inf) -> Exit | None:
@@ -130,6 +133,8 @@ class Cell(Generic[M]):
     def begin(self) -> bool:
         """Begin an incarnation; whether it has started, or failed to, at once."""
         assert self.state is CellState.DOWN, f"{self.path} is {self.state}"
+        if self.generation and not self.mail.keep:  # not at the end of the former one: no restart may have followed
+            self._refuse_all(Why.RESTART)
         self.generation += 1
         self.state, self._former, self.exit = CellState.STARTING, self.exit or SHUTDOWN, None
         self.stopping = self._killed = self._draining = self.healthy = self.parked = self.closed = False
@@ -154,14 +159,16 @@ class Cell(Generic[M]):
         """
         Ask it to stop: it handles the message in hand, runs `on_stop`, and ends. Twice does nothing.
 
-        drain: take nothing more, and handle what waits first.
+        drain: take nothing more, and handle what waits first. Whoever has a `run` of its own is only asked to stop.
         """
         if self.state not in (CellState.STARTING, CellState.RUNNING):
             return
         self.state = CellState.STOPPING
-        if drain and len(self.mailbox):
+        if drain and self.actor is not None and type(self.actor).run is Actor.run:
             self._draining = self.closed = True
-            return
+            if not self.mailbox.is_read_by(self):
+                self.mailbox.wake()
+                return
         self._stop()
         if self.actor is not None:
             self.actor.told_to_stop()
@@ -205,7 +212,17 @@ class Cell(Generic[M]):
         self.parked = True
         if self.mail.on_undelivered is not None:
             self.closed = True
+            self.mailbox.close(self.down)
             self._refuse_all(Why.PARKED)
+        elif self._asks:  # nobody knows when it comes back; what was told only can wait for that
+            asks = self._asks
+            self.mailbox.discard(lambda each: reply_of(each) in asks)
+            self._fail_asks()
+
+    def leave_behind(self) -> None:
+        """It ignores its cancellation: its supervisor goes on without it, and whoever waits for its answer hears of that."""
+        self.state = CellState.ZOMBIE
+        self._fail_asks()
 
     def end(self) -> None:
         """No incarnation will follow: the name is free, every waiting request fails, whoever watches is told."""
@@ -213,8 +230,8 @@ class Cell(Generic[M]):
             return
         self.state, self.closed = CellState.ENDED, True
         self.stage.registry.pop(self.path, None)
+        self.mailbox.close(self.down)  # first, or those who wait to send would be let in where nobody reads any more
         self._refuse_all(Why.ENDED)
-        self.mailbox.close(self.down)
         for monitor in list(self._watchers or ()):
             monitor.tell(Down(monitor, self.exit or SHUTDOWN))
         if self._ended is not None:
@@ -239,7 +256,8 @@ class Cell(Generic[M]):
 
     def down(self) -> ActorDown:
         """Why it does not answer."""
-        return ActorDown(self.path, self.exit or SHUTDOWN)
+        zombie = self.state is CellState.ZOMBIE
+        return ActorDown(self.path, Killed("it ignores that") if zombie else self.exit or SHUTDOWN)
 
     def refuse(self, message: object, why: Why = Why.ENDED, error: BaseException | None = None) -> None:
         """This message is handled by nobody, or died with us by `error`."""
@@ -268,11 +286,11 @@ class Cell(Generic[M]):
             self._asks = {}
         return self._asks
 
-    def _fail_asks(self, exit_: Exit) -> None:
+    def _fail_asks(self) -> None:
         """Whoever waits for an answer of this incarnation gets none; what still waits in the mailbox has its chance."""
         waiting = {reply_of(each) for each in self.mailbox}
         for reply in [each for each in self._asks or () if each not in waiting]:
-            reply.fail(ActorDown(self.path, exit_))
+            reply.fail(self.down())
 
     # -- alarms and monitors
 
@@ -320,6 +338,9 @@ class Cell(Generic[M]):
         if self._alarms is None:
             return messages
         return [each.message if type(each) is Tick else each for each in messages if _is_live(each)]
+
+    def _is_own(self, message: object) -> bool:
+        return type(message) is Tick or is_news_for(self, message)
 
     # -- an incarnation without a task
 
@@ -427,7 +448,8 @@ class Cell(Generic[M]):
 
     def is_stopping(self) -> None:
         """It handles nothing more, and cleans up."""
-        self.state = CellState.STOPPING
+        if self.state is not CellState.ZOMBIE:  # a zombie that comes round is one until it has ended
+            self.state = CellState.STOPPING
 
     def finish(self, exit_: Exit) -> None:
         """The incarnation is over: everything of it goes, what is the actor's stays."""
@@ -437,17 +459,17 @@ class Cell(Generic[M]):
         self.exit, self.state = exit_, CellState.DOWN
         if self._alarms is not None:
             self._alarms.cancel_all()
-            self._alarms = None
         if self._watching:
             for monitor in list(self._watching):
                 monitor.forget()
         if self._watchers:
             for monitor in [each for each in self._watchers if each.incarnation]:
                 monitor.tell(Down(monitor, exit_))
+        if self._alarms is not None or self._watching is not None:
+            self._alarms = None
+            self.mailbox.discard(self._is_own)  # what only this incarnation could make use of
         if self._asks:
-            self._fail_asks(exit_)
-        if not self.mail.keep:
-            self._refuse_all(Why.RESTART)
+            self._fail_asks()
         if self._settled is not None:
             self._settled.set()
         if self._gone is not None:
