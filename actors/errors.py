@@ -25,7 +25,7 @@ class ActorDown(ActorError):
     exit: Exit
 
     def __str__(self) -> str:
-        return f"actor {self.path} did not answer: {self.exit}"
+        return f"actor {self.path or '/'} did not answer: {self.exit}"
 
 
 @define(slots=False)
@@ -36,7 +36,7 @@ class AskTimeout(ActorError):
     timeout_s: float
 
     def __str__(self) -> str:
-        return f"actor {self.path} did not answer within {self.timeout_s:g} s"
+        return f"actor {self.path or '/'} did not answer within {self.timeout_s:g} s"
 
 
 @define(slots=False)

@@ -12,7 +12,7 @@ import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import trio
 from attrs import define, evolve, field
@@ -50,7 +50,7 @@ class SystemGaveUp(SupervisionError):
         return f"the actor system gave up: {self.exit}"
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class ActorSystem:
     """
     One tree of actors: `async with ActorSystem() as system: ...`, or `await nursery.start(ActorSystem().serve)`.
@@ -83,6 +83,11 @@ class ActorSystem:
     _ended: Exit | None = field(default=None, init=False)
     _fatal: BaseException | None = field(default=None, init=False)
 
+    def __repr__(self) -> str:
+        if self._block is None:
+            return "<ActorSystem, not open yet>"
+        return f"<ActorSystem with {len(self.stage.registry):,} actors>"
+
     async def __aenter__(self) -> Self:
         if self._block is not None:
             raise RuntimeError("an ActorSystem is opened once: make another")
@@ -102,6 +107,15 @@ class ActorSystem:
         async with self:
             task_status.started(self)
             await trio.sleep_forever()
+
+    if not TYPE_CHECKING:  # a type checker would accept every misspelt name
+
+        def __getattr__(self, name: str) -> object:
+            if name in ("seams", "stage", "_root", "root", "reports", "undelivered"):
+                raise AttributeError(
+                    "this ActorSystem is not open yet: use it inside `async with ActorSystem() as system`"
+                )
+            raise AttributeError(f"'ActorSystem' object has no attribute {name!r}", name=name, obj=self)
 
     # -- what the host does with it
 
@@ -125,31 +139,31 @@ class ActorSystem:
         return self.stage.whereis(path)
 
     async def start_child(
-        self, spec: ChildSpec, *, under: Ref[SupervisorMessage] | None = None, timeout: float = math.inf
+        self, spec: ChildSpec, *, under: Ref[StartChild] | None = None, timeout: float = math.inf
     ) -> Ref[Any]:
         """Start a child of the root, or of the supervisor `under`; returns when it has started. See `StartChild`."""
         return await (under or self.root).ask(StartChild(spec), timeout=timeout)
 
     async def stop_child(
-        self, child: str | Ref[Any], *, under: Ref[SupervisorMessage] | None = None, timeout: float = math.inf
+        self, child: str | Ref[Any], *, under: Ref[StopChild] | None = None, timeout: float = math.inf
     ) -> None:
         """Stop a child by name or Ref; its spec is kept. See `StopChild`."""
         await (under or self.root).ask(StopChild(child), timeout=timeout)
 
     async def restart_child(
-        self, child: str | Ref[Any], *, under: Ref[SupervisorMessage] | None = None, timeout: float = math.inf
+        self, child: str | Ref[Any], *, under: Ref[RestartChild] | None = None, timeout: float = math.inf
     ) -> Ref[Any]:
         """Start a child that was stopped, is parked, or waits for its backoff. See `RestartChild`."""
         return await (under or self.root).ask(RestartChild(child), timeout=timeout)
 
     async def remove_child(
-        self, child: str | Ref[Any], *, under: Ref[SupervisorMessage] | None = None, timeout: float = math.inf
+        self, child: str | Ref[Any], *, under: Ref[RemoveChild] | None = None, timeout: float = math.inf
     ) -> None:
         """Forget a child that is not up. See `RemoveChild`."""
         await (under or self.root).ask(RemoveChild(child), timeout=timeout)
 
     async def replace_child(
-        self, spec: ChildSpec, *, under: Ref[SupervisorMessage] | None = None, timeout: float = math.inf
+        self, spec: ChildSpec, *, under: Ref[ReplaceChild] | None = None, timeout: float = math.inf
     ) -> Ref[Any]:
         """Stop the child of this name and start this one in its place. See `ReplaceChild`."""
         return await (under or self.root).ask(ReplaceChild(spec), timeout=timeout)
