@@ -68,20 +68,20 @@ class Actor(Generic[M]):
 
     async def receive_all(self, messages: Sequence[M]) -> None:
         """Handle these, in order. The default gives them to `receive` one by one, as long as nothing more urgent waits."""
-        mailbox, receive, done = self.cell.mailbox, self.receive, 0
-        now_s = self.stage.seams.clock.mono_s
+        cell, receive, done = self.cell, self.receive, 0
+        mailbox, now_s = cell.mailbox, cell.stage.seams.clock.mono_s
         until_s = now_s() + SLICE_S if len(messages) >= LOOK_EVERY else 0.0
         try:
             for message in messages:
                 done += 1
-                waiting = receive(message) if type(message) is not Tick else self.cell.ring(message)
+                waiting = receive(message) if type(message) is not Tick else cell.ring(message)
                 if waiting is not None:
                     await waiting
                 if mailbox.urgent or (not done % LOOK_EVERY and now_s() > until_s):
                     break
         except BaseException as error:
             mailbox.put_back(list(messages[done:]))
-            self.cell.crashed_over(messages[done - 1], error)
+            cell.crashed_over(messages[done - 1], error)
             raise
         if done < len(messages):
             mailbox.put_back(list(messages[done:]))
@@ -89,12 +89,15 @@ class Actor(Generic[M]):
     async def run(self) -> None:
         """The incarnation's life between `on_start` and `on_stop`: until it is told to stop, or returns by itself."""
         cell, mailbox = self.cell, self.cell.mailbox
+        if not len(mailbox):
+            cell.is_drained()
         while not cell.stopping:
-            await mailbox.wait()
+            if not mailbox.has_mail:
+                await mailbox.wait()
             messages = cell.opened(mailbox.take_now()) if self.takes_all else mailbox.take(BATCH)
             if messages:
                 await self.receive_all(messages)
-            if len(mailbox):  # whoever always has a next message must not keep everybody else waiting
+            if mailbox.has_mail:  # whoever always has a next message must not keep everybody else waiting
                 await trio.lowlevel.checkpoint()
             else:
                 cell.is_drained()

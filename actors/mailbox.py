@@ -117,6 +117,11 @@ class Mailbox(Generic[M]):
     def __len__(self) -> int:
         return self._waiting() + len(self._control or ())
 
+    @property
+    def has_mail(self) -> bool:
+        """Whether anything waits; cheaper than its length."""
+        return bool(self._items or self._control or self._batch or self._keyed)
+
     def _waiting(self) -> int:
         batch = len(self._batch) - self._next if self._batch is not None else 0
         return len(self._items or ()) + batch + len(self._keyed or ())
