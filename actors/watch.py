@@ -81,3 +81,8 @@ class Down:
 
 NEWS: Final = (Restarted, Down)
 """For `isinstance`: what monitors tell."""
+
+
+def is_news_for(watcher: Cell[Any], message: object) -> bool:
+    """Whether one of the watcher's own monitors told it `message`."""
+    return isinstance(message, NEWS) and message.monitor._watcher is watcher  # noqa: SLF001 -- one structure

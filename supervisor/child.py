@@ -104,7 +104,7 @@ class Child:
             self._leave_behind()
 
     def _leave_behind(self) -> None:
-        self.cell.state = CellState.ZOMBIE
+        self.cell.leave_behind()
         self._report(BecameZombie(self.cell.path, self.cell.generation))
 
     def end(self) -> None:

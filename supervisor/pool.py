@@ -290,7 +290,7 @@ class Pool(Actor[PoolMessage]):
                 with trio.move_on_after(KILL_BUDGET_S):
                     await cell.wait_gone()
             if cell.is_alive:
-                cell.state = CellState.ZOMBIE
+                cell.leave_behind()
                 self._report(BecameZombie(cell.path, cell.generation))
             self._forget(cell)
         finally:
@@ -323,7 +323,7 @@ class Pool(Actor[PoolMessage]):
         if self._ended_badly:
             self._report(StopOverran(self.cell.path, budget_s, self._ended_badly[-1], len(self._ended_badly)))
         for cell in list(self.children.values()):
-            cell.state = CellState.ZOMBIE
+            cell.leave_behind()
             self._report(BecameZombie(cell.path, cell.generation))
             self._forget(cell)
 
