@@ -293,7 +293,7 @@ class Mailbox(Generic[M]):
     def _swap(self, limit: int) -> list[M]:
         items, self._items = self._items, None
         if self._keyed:
-            first = list(islice(self._keyed, limit))  # the others can still be replaced
+            first = list(islice(self._keyed, max(0, limit - len(items or ()))))  # the others can still be replaced
             items = [*(items or ()), *map(self._keyed.pop, first)]
         self._batch, self._next = items or [], 0
         return self._batch
