@@ -152,7 +152,7 @@ class Pool(Actor[PoolMessage]):
         cell: Cell[Any] = Cell(self.stage, path, name, make, self, spec.kind, spec.mail)
         self.stage.add(cell)
         self.children[name] = cell
-        cell.begin()
+        self.stage.run_in_context(cell.begin)
         return cell
 
     def _next_number(self) -> str:
