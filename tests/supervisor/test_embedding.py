@@ -140,6 +140,12 @@ async def test_an_actor_that_starts_another_while_it_is_asked_keeps_the_context(
 # ---------------------------------------------------------------- how a block ends
 
 
+async def forever() -> None:
+    """Until the block is ended by what the test is about."""
+    await trio.sleep(3_600)
+    pytest.fail("nobody ended the block")
+
+
 class Slow(Player):
     """Needs a second to stop."""
 
@@ -182,14 +188,14 @@ async def test_a_block_stops_its_tree_in_reverse_within_its_budgets(
                         raise LookupError("mine")
                     case "cancel":
                         host.cancel()
-                        await trio.sleep_forever()
+                        await forever()
                     case "swallow":
                         host.cancel()
                         with suppress(trio.Cancelled):  # what nobody should do
-                            await trio.sleep_forever()
+                            await forever()
                     case "stop":
                         system.stop()
-                        await trio.sleep_forever()
+                        await forever()
         except LookupError:
             caught.append("raised")
         finally:
@@ -227,7 +233,7 @@ async def test_an_error_of_the_body_wins_over_that_of_the_root(autojump_clock: t
         async with ActorSystem(SupervisorSpec((troupe.child("a"),), intensity=Intensity(0))) as system:
             tell(system, "/a", ValueError("boom"))
             try:
-                await trio.sleep_forever()
+                await forever()
             finally:
                 raise LookupError("mine")
 
@@ -242,7 +248,7 @@ async def test_a_root_whose_significant_children_are_done_ends_the_block(
 
     async with ActorSystem(SupervisorSpec((troupe.child("a", Slow), main), auto_shutdown=auto)) as system:
         tell(system, "/main", "leave")
-        await trio.sleep_forever()
+        await forever()
 
     assert ["+a", "+main", "-main", "-a"] == troupe.log
 
@@ -292,7 +298,7 @@ async def test_an_actor_may_end_the_program(autojump_clock: trio.abc.Clock, wher
             await settle()
             if "on_stop" in where:
                 await system.stop_child("ending")
-            await trio.sleep_forever()
+            await forever()
 
     assert error is caught.value
     assert ["+a", "-a"] == troupe.log
@@ -444,10 +450,10 @@ def test_ctrl_c_while_the_main_task_asks_reaches_it_after_the_answer() -> None:
         async with ActorSystem() as system:
             busy: Ref[Look] = await system.start_child(ChildSpec("busy", lambda: Busy(log)))
             answers.append(await busy.ask(Look(), timeout=1))
-            await trio.sleep_forever()
+            await forever()
 
     with pytest.raises(KeyboardInterrupt):
-        trio.run(main)
+        trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
     assert ["busy", "still busy", "-busy"] == log
     assert ["done"] == answers
@@ -466,10 +472,10 @@ def test_ctrl_c_while_the_main_task_spawns_leaves_no_half_of_an_actor() -> None:
         async with ActorSystem() as system:
             pool: Ref[Spawn] = await system.start_child(subtree("pool", PoolSpec(Starting)))
             spawn(pool, log)
-            await trio.sleep_forever()
+            await forever()
 
     with pytest.raises(KeyboardInterrupt):
-        trio.run(main)
+        trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
     assert ["+busy", "-busy"] == log
 
