@@ -56,10 +56,11 @@ async def _until_its_end(cell: Cell[Any], actor: Actor[Any], first: First) -> Ex
         return StartFailed(error)  # its supervisor judges it
     if first.cleaning is not None:
         return await _clean_up(first.cleaning) or first.exit_
-    if first.handling is None:
-        cell.has_started()
     try:
-        if first.handling is not None:
+        if first.handling is None:
+            await trio.lowlevel.checkpoint_if_cancelled()  # killed while it started, whatever it made of that
+            cell.has_started()
+        else:
             await _handle(cell, first.handling, first.message)
         await actor.run()
         exit_ = cell.own_exit()

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from attrs import frozen
 
-from ..actors.exits import Exit, is_abnormal
+from ..actors.exits import Exit, ends_program, error_of, is_abnormal
 from .spec import AutoShutdown, Backoff, ChildSpec, Intensity, Restart, Strategy
 
 
@@ -47,7 +47,9 @@ Decision: TypeAlias = Leave | RestartThese | Park | GiveUp | ShutDown
 
 
 def wants_restart(restart: Restart, exit_: Exit) -> bool:
-    """The table: permanent, transient, temporary by normal, shutdown, abnormal."""
+    """The table: permanent, transient, temporary by normal, shutdown, abnormal; nothing mends what shall end the program."""
+    if ends_program(error_of(exit_)):
+        return False
     match restart:
         case Restart.PERMANENT:
             return True

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, TypeAlias, assert_never
+from typing import Any, Final, TypeAlias, assert_never
 
 import trio
 from attrs import frozen
@@ -59,6 +59,10 @@ class RestartsDue(Internal):
 SupervisorMessage: TypeAlias = (
     ChildExited | RestartsDue | StartChild | StopChild | RestartChild | RemoveChild | ReplaceChild
 )
+
+
+AT_ONCE: Final = -math.inf
+"""When a child is due that waits for its turn only: no timer is set for it, which would overtake what waits."""
 
 
 class Supervisor(Actor[SupervisorMessage]):
@@ -254,7 +258,7 @@ class Supervisor(Actor[SupervisorMessage]):
             self.cell.mailbox.put_news(RestartsDue())
         children = [self.children[name] for name in names]
         for each in children:
-            each.state, each.due_s = ChildState.WAITING, now_s + delay_s
+            each.state, each.due_s = ChildState.WAITING, now_s + delay_s if delay_s > 0 else AT_ONCE
         await self._take_down(children)
         self.set_timer()
 
@@ -273,7 +277,8 @@ class Supervisor(Actor[SupervisorMessage]):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        due_s = min((each.due_s for each in self.children.values() if each.state is ChildState.WAITING), default=None)
+        waiting = [each.due_s for each in self.children.values() if each.state is ChildState.WAITING]
+        due_s = min((each for each in waiting if each != AT_ONCE), default=None)
         if due_s is not None and not self.cell.stopping:
             self._timer = self.stage.timers.at(due_s, lambda: self.cell.mailbox.put_control(RestartsDue()))
 

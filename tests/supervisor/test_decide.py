@@ -26,6 +26,8 @@ from callsheet.supervisor.pool import PoolSpec
 from callsheet.supervisor.spec import Backoff, ChildSpec, Intensity, Restart, Strategy, SupervisorSpec
 
 ABNORMAL: list[Exit] = [Crashed(ValueError()), StartFailed(ValueError()), Killed()]
+FINAL: list[Exit] = [Crashed(SystemExit(3)), StartFailed(BaseExceptionGroup("in a nursery", [KeyboardInterrupt()]))]
+"""Of somebody who wants the program to end."""
 ORDER = ("a", "b", "c", "d")
 
 
@@ -41,10 +43,11 @@ ORDER = ("a", "b", "c", "d")
         *[(Restart.PERMANENT, exit_, True) for exit_ in ABNORMAL],
         *[(Restart.TRANSIENT, exit_, True) for exit_ in ABNORMAL],
         *[(Restart.TEMPORARY, exit_, False) for exit_ in ABNORMAL],
+        *[(restart, exit_, False) for restart in Restart for exit_ in FINAL],
     ],
 )
 def test_the_nine_cases(restart: Restart, exit_: Exit, expected: bool) -> None:
-    """Permanent children are always restarted, transient ones after abnormal ends, temporary ones never."""
+    """Permanent children are always restarted, transient ones after abnormal ends, temporary ones never; none after Ctrl-C."""
     assert expected == wants_restart(restart, exit_)
 
 

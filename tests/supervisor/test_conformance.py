@@ -1,0 +1,879 @@
+"""The rows of the supervision contract, which are OTP's except where a test says so, each with living children."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from callsheet.actors.errors import NameTaken, StartTimeout
+from callsheet.actors.exits import Crashed, Killed, Normal, Shutdown
+from callsheet.supervisor.child import KILL_BUDGET_S
+from callsheet.supervisor.errors import ChildStartFailed, IntensityExceeded
+from callsheet.supervisor.requests import StopChild
+from callsheet.supervisor.spec import AutoShutdown, ChildSpec, Intensity, Restart, Strategy, SupervisorSpec
+from callsheet.supervisor.subtree import subtree
+from callsheet.supervisor.system import ActorSystem, SystemGaveUp
+
+from .troupe import Plain, Tasked, Troupe, settle, states, story, tell
+
+BOOM = ValueError("boom")
+
+
+def spec(*children: ChildSpec, **fields: Any) -> SupervisorSpec:
+    return SupervisorSpec(children, **fields)
+
+
+class Stubborn(Plain):
+    """Ignores its stop and its cancellation for a thousand seconds, or until it is released; once."""
+
+    release: trio.Event
+
+    async def on_stop(self) -> None:
+        if self.cell.generation == 1:
+            with trio.move_on_after(1_000, shield=True):
+                await self.release.wait()
+        super().on_stop()
+
+
+@pytest.fixture
+def release() -> trio.Event:
+    """Lets every Stubborn of the test end."""
+    Stubborn.release = trio.Event()
+    return Stubborn.release
+
+
+# ---------------------------------------------------------------- rows 7-11: who comes back
+
+
+@pytest.mark.parametrize(
+    ("restart", "end", "again"),
+    [
+        (Restart.PERMANENT, Normal(), True),
+        (Restart.PERMANENT, Shutdown("enough"), True),
+        (Restart.PERMANENT, BOOM, True),
+        (Restart.TRANSIENT, Normal(), False),
+        (Restart.TRANSIENT, Shutdown("enough"), False),
+        (Restart.TRANSIENT, BOOM, True),
+        (Restart.TEMPORARY, Normal(), False),
+        (Restart.TEMPORARY, Shutdown("enough"), False),
+        (Restart.TEMPORARY, BOOM, False),
+    ],
+)
+@pytest.mark.parametrize("kind", [Plain, Tasked])
+async def test_the_nine_cases(
+    autojump_clock: trio.abc.Clock, kind: type[Plain], restart: Restart, end: object, again: bool
+) -> None:
+    """How a child ends and what it is decide whether it comes back; whoever does not is gone, and its name is free."""
+    troupe = Troupe()
+
+    async with ActorSystem(spec(troupe.child("a", kind, restart=restart), troupe.child("b"))) as system:
+        troupe.since()
+        tell(system, "/a", end)
+        await settle()
+
+        assert (["-a", "+a"] if again else ["-a"]) == troupe.since()
+        assert again == ("/a" in states(system))
+        tell(system, "/b", "still here")
+        await settle()
+        assert ["b:still here"] == troupe.since()
+
+
+@pytest.mark.parametrize(
+    ("strategy", "expected"),
+    [
+        (Strategy.ONE_FOR_ONE, ["-b", "+b"]),
+        (Strategy.ONE_FOR_ALL, ["-b", "-c", "-t", "-a", "+a", "+b", "+c"]),
+        (Strategy.REST_FOR_ONE, ["-b", "-c", "-t", "+b", "+c"]),
+    ],
+)
+async def test_a_temporary_bystander_is_stopped_and_not_started_again(
+    autojump_clock: trio.abc.Clock, strategy: Strategy, expected: list[str]
+) -> None:
+    """A temporary child that a strategy takes down is gone for good: it is not even a stopped child."""
+    troupe = Troupe()
+    children = [
+        troupe.child("a"),
+        troupe.child("b"),
+        troupe.child("t", restart=Restart.TEMPORARY),
+        troupe.child("c"),
+    ]
+
+    async with ActorSystem(spec(*children, strategy=strategy)) as system:
+        troupe.since()
+        tell(system, "/b", BOOM)
+        await settle()
+
+        assert expected == troupe.since()
+        assert ("-t" not in expected) == ("/t" in states(system))
+
+
+async def test_all_are_gone_before_the_first_starts_again(autojump_clock: trio.abc.Clock) -> None:
+    """Nobody of the new group meets anybody of the old one, however long the old ones need to stop."""
+    troupe = Troupe()
+
+    class Slow(Plain):
+        async def on_stop(self) -> None:
+            await trio.sleep(2)
+            self.log.append(f"-{self.name} at {trio.current_time():g}")
+
+        def on_start(self) -> None:
+            self.log.append(f"+{self.name} at {trio.current_time():g}")
+
+    children = [troupe.child(name, Slow) for name in "abc"]
+    async with ActorSystem(spec(*children, strategy=Strategy.ONE_FOR_ALL)) as system:
+        troupe.since()
+        tell(system, "/b", BOOM)
+        await trio.sleep(60)
+
+        assert ["-b at 2", "-c at 4", "-a at 6", "+a at 6", "+b at 6", "+c at 6"] == troupe.since()
+
+
+# ---------------------------------------------------------------- rows 2, 12: starts that fail
+
+
+@pytest.mark.parametrize("at", ["boot", "run time"])
+async def test_a_child_that_cannot_start_is_dead_before_anybody_hears_of_it(
+    autojump_clock: trio.abc.Clock, at: str
+) -> None:
+    """Its cleanup has ended and its name is free when the start is known to have failed; those before it stop after that."""
+    troupe = Troupe()
+    held: list[str] = []
+
+    class Holding(Plain):
+        async def on_start(self) -> None:
+            assert not held, "the socket is free when it is tried again"
+            held.append("socket")
+            try:
+                await trio.sleep(1)
+                raise OSError("no")
+            finally:
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(3)
+                held.clear()
+                self.log.append("released")
+
+    child = troupe.child("c", Holding)
+    if at == "boot":
+        with pytest.raises(OSError, match="no"):
+            async with ActorSystem(spec(troupe.child("a"), troupe.child("b"), child)) as system:
+                pytest.fail("it never opens")
+        assert ["+a", "+b", "released", "-b", "-a"] == troupe.since()
+    else:
+        async with ActorSystem(spec(troupe.child("a"), troupe.child("b"))) as system:
+            for _ in range(2):
+                with pytest.raises(ChildStartFailed, match="/c could not start: OSError: no"):
+                    await system.start_child(child)
+                assert {"": "running", "/a": "running", "/b": "running"} == states(system)
+            assert ["+a", "+b", "released", "released"] == troupe.since()
+
+
+@pytest.mark.parametrize("strategy", [Strategy.ONE_FOR_ALL, Strategy.REST_FOR_ONE])
+async def test_another_child_that_fails_its_restart_is_tried_until_it_succeeds(
+    autojump_clock: trio.abc.Clock, strategy: Strategy
+) -> None:
+    """Each failure takes the group down again and spends one unit; in the end all are there, in order."""
+    troupe = Troupe()
+    failures = [OSError("not yet"), OSError("not yet")]
+
+    class Shy(Plain):
+        def on_start(self) -> None:
+            super().on_start()
+            if self.cell.generation > 1 and failures:
+                raise failures.pop()
+
+    children = [troupe.child("a"), troupe.child("b"), troupe.child("shy", Shy), troupe.child("z")]
+    async with ActorSystem(spec(*children, strategy=strategy, intensity=Intensity(3, 60))) as system:
+        troupe.since()
+        tell(system, "/b", BOOM)
+        await settle()
+
+        every = strategy is Strategy.ONE_FOR_ALL
+        first = ["-b", "-z", "-shy", "-a", "+a", "+b", "+shy"] if every else ["-b", "-z", "-shy", "+b", "+shy"]
+        retry = ["-b", "-a", "+a", "+b", "+shy"] if every else ["+shy"]
+        assert [*first, *retry, *retry, "+z"] == troupe.since()
+        assert {"running"} == set(states(system).values())
+
+
+@pytest.mark.parametrize("strategy", list(Strategy))
+async def test_a_child_that_never_starts_again_makes_its_supervisor_give_up(
+    autojump_clock: trio.abc.Clock, strategy: Strategy
+) -> None:
+    """One crash and `restarts` failed starts; the cause is what the last start raised; the others stop in reverse."""
+    troupe = Troupe()
+    errors = [OSError(f"no {n}") for n in range(3)]
+
+    class Broken(Plain):
+        def on_start(self) -> None:
+            if self.cell.generation > 1:
+                raise errors[self.cell.generation - 2]
+            super().on_start()
+
+    children = [troupe.child("a"), troupe.child("b", Broken), troupe.child("c")]
+    with pytest.raises(SystemGaveUp) as caught:
+        async with ActorSystem(spec(*children, strategy=strategy, intensity=Intensity(3, 60))) as system:
+            tell(system, "/b", BOOM)
+            await trio.sleep_forever()
+
+    log = troupe.since()
+    assert [log.count(f"+{name}") for name in "abc"] == [log.count(f"-{name}") for name in "abc"]
+    gave_up = caught.value.__cause__
+    assert isinstance(gave_up, IntensityExceeded)
+    assert ("/b", 3, 60) == (gave_up.child, gave_up.restarts, gave_up.period_s)
+    assert errors[-1] is gave_up.__cause__
+    assert 0 == sum(n for path, n in system.undelivered.by_path().items() if path == "")
+
+
+async def test_a_supervisor_serves_others_while_a_start_fails_for_ever(autojump_clock: trio.abc.Clock) -> None:
+    """A child whose start fails slowly never spends the intensity; its siblings are mended, and it can be stopped."""
+    troupe = Troupe()
+
+    class Broken(Plain):
+        async def on_start(self) -> None:
+            if self.cell.generation > 1:
+                await trio.sleep(2)
+                raise OSError("no")
+
+    children = [troupe.child("a"), troupe.child("b", Broken, intensity=Intensity(3, 5)), troupe.child("c")]
+    async with ActorSystem(spec(*children)) as system:
+        tell(system, "/b", BOOM)
+        await trio.sleep(60)
+        troupe.since()
+        tell(system, "/a", BOOM)
+        await trio.sleep(3)
+        assert ["-a", "+a"] == troupe.since()
+
+        await system.stop_child("b", timeout=10)
+        generation = system.stage.registry["/b"].generation
+        await trio.sleep(60)
+        assert (generation, "down") == (system.stage.registry["/b"].generation, states(system)["/b"])
+
+
+async def test_thousands_of_failed_starts_in_a_row_are_no_recursion(autojump_clock: trio.abc.Clock) -> None:
+    """However large its budget, a child that fails at once neither exhausts the stack nor keeps the host waiting."""
+    troupe = Troupe()
+    host: list[str] = []
+
+    class Broken(Plain):
+        def on_start(self) -> None:
+            if 1 < self.cell.generation <= 3_000:
+                if self.cell.generation == 1_500:
+                    assert host, "the host had its turn meanwhile"
+                raise OSError("no")
+
+    async def wait() -> None:
+        for _ in range(100):
+            await trio.lowlevel.checkpoint()
+        host.append("turn")
+
+    async with ActorSystem(spec(troupe.child("a", Broken), intensity=Intensity(5_000, 60))) as system:
+        tell(system, "/a", BOOM)
+        await wait()
+        await settle()
+
+        assert (3_001, "running") == (system.stage.registry["/a"].generation, states(system)["/a"])
+
+
+async def test_a_start_that_never_reports_ready_is_a_failed_start(autojump_clock: trio.abc.Clock) -> None:
+    """After its budget it is cancelled, and the sentence says what to do about it; nothing of it is left."""
+    troupe = Troupe()
+
+    class Endless(Plain):
+        async def on_start(self) -> None:
+            await trio.sleep_forever()
+
+    async with ActorSystem(spec(troupe.child("a"))) as system:
+        with pytest.raises(ChildStartFailed) as caught:
+            await system.start_child(troupe.child("b", Endless, start_budget_s=7))
+
+        assert 7 == trio.current_time()
+        assert isinstance(caught.value.__cause__, StartTimeout)
+        assert (
+            "actor /b did not report ready within 7 s: its on_start has not returned; "
+            "give it a larger start_budget_s, or begin the slow part after the start"
+        ) == str(caught.value.__cause__)
+        assert {"": "running", "/a": "running"} == states(system)
+
+
+# ---------------------------------------------------------------- rows 4-6: stopping
+
+
+@pytest.mark.parametrize("kind", [Plain, Tasked])
+async def test_a_budget_of_zero_kills_at_once(autojump_clock: trio.abc.Clock, kind: type[Plain]) -> None:
+    """Brutal kill: nobody is asked; cleanup that waits is cancelled at its first wait, other cleanup still runs."""
+    troupe = Troupe()
+
+    class Busy(kind):  # type: ignore[misc, valid-type]  # a class chosen by the test
+        async def on_stop(self) -> None:
+            self.log.append("cleaning up")
+            await trio.sleep(100)
+            self.log.append("never")
+
+    async with ActorSystem(spec(troupe.child("a", Busy, stop_budget_s=0), troupe.child("b"))) as system:
+        troupe.since()
+        ref = system.whereis("/a")
+        assert ref is not None
+        await system.stop_child("a")
+
+        assert 0 == trio.current_time()
+        assert isinstance(await _exit_of(system, "/a"), Killed)
+        assert ["cleaning up"] == troupe.since()
+        assert [] == [each for each in story(system) if "overran" in each]
+
+
+async def test_an_infinite_budget_waits_as_long_as_it_takes(autojump_clock: trio.abc.Clock) -> None:
+    """Infinity is the budget of those whose children have budgets of their own."""
+    troupe = Troupe()
+
+    class Slow(Plain):
+        async def on_stop(self) -> None:
+            await trio.sleep(80_000)
+            super().on_stop()
+
+    async with ActorSystem(spec(troupe.child("a", Slow, stop_budget_s=math.inf))) as system:
+        await system.stop_child("a")
+
+        assert 80_000 == trio.current_time()
+        assert Shutdown() == await _exit_of(system, "/a")
+        assert ["+a", "-a"] == troupe.since()
+
+
+async def test_a_child_that_overruns_is_cancelled_and_the_rest_keep_their_budgets(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """Budgets are counted one after the other: a late sibling takes nothing from anybody else's."""
+    troupe = Troupe()
+
+    class Slow(Plain):
+        async def on_stop(self) -> None:
+            await trio.sleep(2)
+            self.log.append(f"-{self.name} at {trio.current_time():g}")
+
+    children = [troupe.child(name, Slow, stop_budget_s=1 if name == "b" else 3) for name in "abc"]
+    async with ActorSystem(spec(*children)) as system:
+        troupe.since()
+
+    assert ["-c at 2", "-a at 5"] == troupe.since()
+    assert ["/b overran 1 s: None"] == [each for each in story(system) if "overran" in each]
+
+
+async def test_a_bad_end_during_a_stop_is_reported_and_stops_nothing(autojump_clock: trio.abc.Clock) -> None:
+    """A child that crashes while it is stopped has stopped; the report says how."""
+    troupe = Troupe()
+
+    class Failing(Plain):
+        def on_stop(self) -> None:
+            raise OSError("could not flush")
+
+    async with ActorSystem(spec(troupe.child("a"), troupe.child("b", Failing), troupe.child("c"))) as system:
+        troupe.since()
+
+    assert ["-c", "-a"] == troupe.since()
+    assert ["/b overran 5 s: crashed: OSError: could not flush"] == [
+        each for each in story(system) if "overran" in each
+    ]
+
+
+# ---------------------------------------------------------------- rows 13-15: intensity and escalation
+
+
+@pytest.mark.parametrize(("third_at", "survives"), [(10.0, False), (10.001, True)])
+async def test_the_edge_of_the_window_is_inside(
+    autojump_clock: trio.abc.Clock, third_at: float, survives: bool
+) -> None:
+    """Two restarts in ten seconds are two; a third exactly ten seconds after the first is one too many, later it is not."""
+    troupe = Troupe()
+    gave_up = False
+
+    try:
+        async with ActorSystem(spec(troupe.child("a"), intensity=Intensity(2, 10))) as system:
+            for at_s in (0.0, 5.0, third_at):
+                await trio.sleep_until(at_s)
+                tell(system, "/a", BOOM)
+                await settle()
+    except SystemGaveUp:
+        gave_up = True
+
+    assert survives is not gave_up
+    assert (4 if survives else 3) == troupe.since().count("+a")
+
+
+@pytest.mark.parametrize("own", [True, False])
+async def test_exactly_as_many_restarts_as_allowed(autojump_clock: trio.abc.Clock, own: bool) -> None:
+    """The budget of a child is its own, or a share of one: with three restarts, the fourth end is the last."""
+    troupe = Troupe()
+    three = Intensity(3, 60)
+    children = [troupe.child(name, intensity=three if own else None) for name in "ab"]
+
+    async with ActorSystem(
+        spec(subtree("inner", spec(*children, intensity=three), restart=Restart.TEMPORARY))
+    ) as system:
+        ends = 0
+        while "/inner" in states(system):
+            for path in ("/inner/a", "/inner/b"):
+                if path in states(system):
+                    tell(system, path, BOOM)
+                    ends += 1
+                    await settle()
+
+        assert (7 if own else 4) == ends
+
+
+@pytest.mark.parametrize("strategy", list(Strategy))
+async def test_giving_up_stops_all_children_and_is_judged_one_level_up(
+    autojump_clock: trio.abc.Clock, strategy: Strategy
+) -> None:
+    """Whatever the strategy: the children stop in reverse; giving up is abnormal, so even a transient one comes back."""
+    troupe = Troupe()
+    inner = spec(*[troupe.child(name) for name in "xyz"], strategy=strategy, intensity=Intensity(0))
+
+    async with ActorSystem(spec(subtree("inner", inner, restart=Restart.TRANSIENT), troupe.child("a"))) as system:
+        troupe.since()
+        tell(system, "/inner/y", BOOM)
+        await settle()
+
+        assert ["-y", "-z", "-x", "+x", "+y", "+z"] == troupe.since()
+        assert {"running"} == set(states(system).values())
+
+
+async def test_causes_are_kept_whole_over_three_levels(autojump_clock: trio.abc.Clock) -> None:
+    """Whoever reads the last error can read down to the line that failed."""
+    troupe = Troupe()
+    zero = Intensity(0)
+    low = spec(troupe.child("leaf"), intensity=zero)
+    middle = spec(subtree("low", low, restart=Restart.TRANSIENT), intensity=zero)
+    boom = ValueError("the line that failed")
+
+    with pytest.raises(SystemGaveUp) as caught:
+        async with ActorSystem(spec(subtree("middle", middle, restart=Restart.TRANSIENT), intensity=zero)) as system:
+            tell(system, "/middle/low/leaf", boom)
+            await trio.sleep_forever()
+
+    chain: list[BaseException] = []
+    error = caught.value.__cause__
+    while error is not None:
+        chain.append(error)
+        error = error.__cause__
+    assert ["/middle", "/middle/low", "/middle/low/leaf"] == [
+        each.child for each in chain if isinstance(each, IntensityExceeded)
+    ]
+    assert boom is chain[-1]
+    assert ["+leaf", "-leaf"] == troupe.since()
+
+
+async def test_each_strategy_is_applied_at_its_own_level(autojump_clock: trio.abc.Clock) -> None:
+    """A subtree that gives up takes along those that its parent's strategy names, and nobody inside its own."""
+    troupe = Troupe()
+    inner = spec(troupe.child("x"), troupe.child("y"), intensity=Intensity(0))
+    children = [troupe.child("a"), subtree("inner", inner), troupe.child("b")]
+
+    async with ActorSystem(spec(*children, strategy=Strategy.REST_FOR_ONE)) as system:
+        troupe.since()
+        tell(system, "/inner/x", BOOM)
+        await settle()
+
+        assert ["-x", "-y", "-b", "+x", "+y", "+b"] == troupe.since()
+
+
+async def test_a_bug_in_a_supervisor_keeps_its_cause(autojump_clock: trio.abc.Clock) -> None:
+    """Code of the runtime that fails stops its children and is judged as any other crash."""
+    troupe = Troupe()
+
+    async with ActorSystem(spec(subtree("inner", spec(troupe.child("x"), troupe.child("y"))))) as system:
+        troupe.since()
+        tell(system, "/inner", "nothing a supervisor knows")
+        await settle()
+
+        assert ["-y", "-x", "+x", "+y"] == troupe.since()
+        former = system.stage.registry["/inner"]
+        assert 2 == former.generation
+        assert any("/inner ended (1) crashed: AssertionError" in each for each in story(system))
+
+
+# ---------------------------------------------------------------- row 16: significant children
+
+
+@pytest.mark.parametrize(
+    ("auto", "ends", "ended"),
+    [
+        (AutoShutdown.ANY_SIGNIFICANT, ["a"], True),
+        (AutoShutdown.ANY_SIGNIFICANT, ["plain"], False),
+        (AutoShutdown.ALL_SIGNIFICANT, ["a"], False),
+        (AutoShutdown.ALL_SIGNIFICANT, ["a", "plain"], False),
+        (AutoShutdown.ALL_SIGNIFICANT, ["a", "b"], True),
+    ],
+)
+async def test_significant_children_end_their_supervisor(
+    autojump_clock: trio.abc.Clock, auto: AutoShutdown, ends: list[str], ended: bool
+) -> None:
+    """When one of them, or the last, has ended by itself, the others stop in reverse and the supervisor ends normally."""
+    troupe = Troupe()
+    one: dict[str, Any] = {"restart": Restart.TRANSIENT, "significant": True}
+    children = [
+        troupe.child("a", **one),
+        troupe.child("b", restart=Restart.TEMPORARY, significant=True),
+        troupe.child("plain", restart=Restart.TEMPORARY),
+        troupe.child("z"),
+    ]
+    inner = spec(*children, auto_shutdown=auto)
+
+    async with ActorSystem(spec(subtree("inner", inner, restart=Restart.TRANSIENT))) as system:
+        troupe.since()
+        for name in ends:
+            tell(system, f"/inner/{name}", "leave")
+            await settle()
+
+        assert ended == ("/inner" not in states(system))
+        down = [f"-{name}" for name in ends]
+        rest = [f"-{name}" for name in ("z", "plain", "b", "a") if name not in ends] if ended else []
+        assert [*down, *rest] == troupe.since()
+        if ended:
+            assert "/inner ended (1) shutdown (auto_shutdown) → left" == story(system)[-1]
+
+
+async def test_a_significant_child_that_is_restarted_ends_nobody(autojump_clock: trio.abc.Clock) -> None:
+    """Only an end that is one counts: a transient child that crashes comes back."""
+    troupe = Troupe()
+    child = troupe.child("a", restart=Restart.TRANSIENT, significant=True)
+
+    async with ActorSystem(spec(child, auto_shutdown=AutoShutdown.ANY_SIGNIFICANT)) as system:
+        tell(system, "/a", BOOM)
+        await settle()
+
+        assert ["+a", "-a", "+a"] == troupe.since()
+
+
+@pytest.mark.parametrize("how", ["stopped", "taken down with others"])
+async def test_what_a_supervisor_ends_itself_is_not_significant(autojump_clock: trio.abc.Clock, how: str) -> None:
+    """A child that is stopped because somebody or the strategy said so has not ended by itself."""
+    troupe = Troupe()
+    children = [troupe.child("a"), troupe.child("main", restart=Restart.TEMPORARY, significant=True)]
+    fields = {"strategy": Strategy.ONE_FOR_ALL, "auto_shutdown": AutoShutdown.ANY_SIGNIFICANT}
+
+    async with ActorSystem(spec(*children, **fields)) as system:
+        if how == "stopped":
+            await system.stop_child("main")
+        else:
+            tell(system, "/a", BOOM)
+        await settle()
+
+        assert {"": "running", "/a": "running"} == states(system)
+
+
+async def test_a_significant_child_that_was_stopped_is_not_waited_for(autojump_clock: trio.abc.Clock) -> None:
+    """All that are left have ended: one that somebody stopped is not left."""
+    troupe = Troupe()
+    one: dict[str, Any] = {"restart": Restart.TRANSIENT, "significant": True}
+    inner = spec(troupe.child("a", **one), troupe.child("b", **one), auto_shutdown=AutoShutdown.ALL_SIGNIFICANT)
+
+    async with ActorSystem(spec(subtree("inner", inner, restart=Restart.TRANSIENT))) as system:
+        await system.stop_child("a", under=system.whereis("/inner"))
+        await settle()
+        assert "/inner" in states(system)
+        tell(system, "/inner/b", "leave")
+        await settle()
+
+        assert {"": "running"} == states(system)
+
+
+async def test_a_root_with_a_main_task_ends_with_it(autojump_clock: trio.abc.Clock) -> None:
+    """The end of the significant child ends the block, and is no error."""
+    troupe = Troupe()
+    main = troupe.child("main", restart=Restart.TRANSIENT, significant=True)
+
+    async with ActorSystem(spec(troupe.child("a"), main, auto_shutdown=AutoShutdown.ANY_SIGNIFICANT)) as system:
+        tell(system, "/main", "leave")
+        await trio.sleep_forever()
+
+    assert ["+a", "+main", "-main", "-a"] == troupe.since()
+
+
+# ---------------------------------------------------------------- apart, and parked
+
+
+async def test_a_child_apart_is_in_no_group(autojump_clock: trio.abc.Clock) -> None:
+    """It stays when the others go, and goes alone; its own place in the order of starting and stopping is kept."""
+    troupe = Troupe()
+    children = [troupe.child("a"), troupe.child("apart", apart=True), troupe.child("b")]
+
+    async with ActorSystem(spec(*children, strategy=Strategy.ONE_FOR_ALL)) as system:
+        assert ["+a", "+apart", "+b"] == troupe.since()
+        tell(system, "/a", BOOM)
+        await settle()
+        assert ["-a", "-b", "+a", "+b"] == troupe.since()
+        tell(system, "/apart", BOOM)
+        await settle()
+        assert ["-apart", "+apart"] == troupe.since()
+
+    assert ["-b", "-apart", "-a"] == troupe.since()
+
+
+@pytest.mark.parametrize("strategy", list(Strategy))
+async def test_a_parked_child_is_down_alone_until_somebody_restarts_it(
+    autojump_clock: trio.abc.Clock, strategy: Strategy
+) -> None:
+    """Parked in any strategy: the group runs on, a restart of the group leaves it down, and it comes back whole."""
+    troupe = Troupe()
+    children = [troupe.child("a"), troupe.child("b", parks=True, intensity=Intensity(0)), troupe.child("c")]
+
+    async with ActorSystem(spec(*children, strategy=strategy)) as system:
+        troupe.since()
+        tell(system, "/b", BOOM)
+        await settle()
+        assert ["-b"] == troupe.since()
+        assert (True, "down") == (system.stage.registry["/b"].parked, states(system)["/b"])
+
+        tell(system, "/b", "waits")
+        tell(system, "/a", BOOM)
+        await settle()
+        alone = strategy is Strategy.ONE_FOR_ONE
+        assert (["-a", "+a"] if alone else ["-a", "-c", "+a", "+c"]) == troupe.since()
+
+        await system.restart_child("b")
+        await settle()
+        assert ["+b", "b:waits"] == troupe.since()
+        assert not system.stage.registry["/b"].parked
+
+
+async def test_a_group_member_that_parks_at_its_restart_leaves_the_others_up(autojump_clock: trio.abc.Clock) -> None:
+    """A child that cannot start again is parked when its budget is spent, and those after it start all the same."""
+    troupe = Troupe()
+
+    class Broken(Plain):
+        def on_start(self) -> None:
+            super().on_start()
+            if 1 < self.cell.generation < 5:
+                raise OSError("no")
+
+    children = [
+        troupe.child("a"),
+        troupe.child("b", Broken, parks=True, intensity=Intensity(2, 60)),
+        troupe.child("c"),
+    ]
+    async with ActorSystem(spec(*children, strategy=Strategy.REST_FOR_ONE)) as system:
+        troupe.since()
+        tell(system, "/a", BOOM)
+        await settle()
+
+        assert ["-a", "-c", "-b", "+a", "+b", "+b", "+b", "+c"] == troupe.since()
+        assert {"": "running", "/a": "running", "/b": "down", "/c": "running"} == states(system)
+        await system.restart_child("b")
+        assert {"running"} == set(states(system).values())
+
+
+async def test_unparking_gives_the_whole_budget_again(autojump_clock: trio.abc.Clock) -> None:
+    """A child that came back may crash as often as at the beginning before it is parked again."""
+    troupe = Troupe()
+
+    async with ActorSystem(spec(troupe.child("a", parks=True, intensity=Intensity(1, 600)))) as system:
+        for _ in range(2):
+            for _ in range(2):
+                assert "running" == states(system)["/a"]
+                tell(system, "/a", BOOM)
+                await settle()
+            assert "down" == states(system)["/a"]
+            await system.restart_child("a")
+
+        assert ["+a", "-a"] * 4 + ["+a"] == troupe.since()
+
+
+# ---------------------------------------------------------------- f.7 row 16: zombies
+
+
+@pytest.mark.parametrize("strategy", [Strategy.ONE_FOR_ALL, Strategy.REST_FOR_ONE])
+async def test_siblings_go_on_without_a_zombie_and_its_end_brings_it_back(
+    autojump_clock: trio.abc.Clock, release: trio.Event, strategy: Strategy
+) -> None:
+    """The group is restarted without it and its name is not used; when it ends, it is restarted as after any other end."""
+    troupe = Troupe()
+    children = [troupe.child("a"), troupe.child("b", Stubborn, stop_budget_s=1), troupe.child("c")]
+
+    async with ActorSystem(spec(*children, strategy=strategy)) as system:
+        troupe.since()
+        tell(system, "/a", BOOM)
+        await trio.sleep(1 + KILL_BUDGET_S + 1)
+        assert ["-a", "-c", "+a", "+c"] == troupe.since()
+        assert {"": "running", "/a": "running", "/b": "zombie", "/c": "running"} == states(system)
+        assert "/b zombie (1)" in story(system)
+
+        tell(system, "/c", BOOM)
+        await trio.sleep(10)
+        assert "zombie" == states(system)["/b"]
+        troupe.since()
+        release.set()
+        await settle()
+        every = strategy is Strategy.ONE_FOR_ALL
+        assert ["-b", *(["-c", "-a", "+a", "+b", "+c"] if every else ["-c", "+b", "+c"])] == troupe.since()
+
+
+async def test_the_name_of_a_zombie_is_free_when_it_ends(autojump_clock: trio.abc.Clock, release: trio.Event) -> None:
+    """A stopped child that became a zombie stays down when it ends; removed, its name is refused until then."""
+    troupe = Troupe()
+
+    async with ActorSystem(spec(troupe.child("a"), troupe.child("b", Stubborn, stop_budget_s=1))) as system:
+        await system.stop_child("b")
+        assert 1 + KILL_BUDGET_S == trio.current_time()
+        assert "zombie" == states(system)["/b"]
+        await system.remove_child("b")
+        with pytest.raises(NameTaken, match="an actor named /b is alive already"):
+            await system.start_child(troupe.child("b"))
+        release.set()
+        await settle()
+        assert {"": "running", "/a": "running"} == states(system)
+        await system.start_child(troupe.child("b"))
+
+        assert ["+a", "+b", "-b", "+b"] == troupe.since()
+
+
+async def test_only_the_very_end_waits_for_a_zombie(autojump_clock: trio.abc.Clock, release: trio.Event) -> None:
+    """Everybody else has stopped in time; the block is left when the zombie ends, and not before."""
+    troupe = Troupe()
+
+    async def let_go() -> None:
+        await trio.sleep(100)
+        troupe.log.append("released")
+        release.set()
+
+    async with trio.open_nursery() as nursery:
+        async with ActorSystem(spec(troupe.child("a"), troupe.child("b", Stubborn, stop_budget_s=1))):
+            troupe.since()
+            nursery.start_soon(let_go)
+
+        assert ["-a", "released", "-b"] == troupe.since()
+        assert 100 == trio.current_time()
+
+
+async def test_a_start_that_ignores_its_cancellation_is_a_zombie_too(autojump_clock: trio.abc.Clock) -> None:
+    """It is left behind after twice its budget; it cleans up what it started at last, and handles nothing."""
+    troupe = Troupe()
+    release = trio.Event()
+
+    class Deaf(Plain):
+        async def on_start(self) -> None:
+            with trio.move_on_after(1_000, shield=True):
+                await release.wait()
+
+    async with ActorSystem(spec(troupe.child("a"))) as system:
+        with pytest.raises(ChildStartFailed, match="/b could not start: StartTimeout"):
+            await system.start_child(troupe.child("b", Deaf, start_budget_s=2))
+        assert 4 == trio.current_time()
+        tell(system, "/b", "hello")
+        assert "zombie" == states(system)["/b"]
+        assert ["/b zombie (1)", "/b could not start (1)"] == [each[:22] for each in story(system)[-2:]]
+        release.set()
+        await settle()
+
+        assert {"": "running", "/a": "running"} == states(system)
+        assert ["+a", "-b"] == troupe.since()
+
+
+async def test_a_zombie_that_cleans_up_slowly_is_a_zombie_still(autojump_clock: trio.abc.Clock) -> None:
+    """What was left behind is not waited for a second time because it moves at last."""
+    troupe = Troupe()
+    release = trio.Event()
+
+    class Deaf(Plain):
+        async def run(self) -> None:
+            with trio.move_on_after(1_000, shield=True):
+                await release.wait()
+
+        async def on_stop(self) -> None:
+            with trio.move_on_after(50, shield=True):
+                await trio.sleep_forever()
+
+    async with ActorSystem(spec(troupe.child("a", Deaf, stop_budget_s=1))) as system:
+        await system.stop_child("a")
+        release.set()
+        await settle()
+        assert "zombie" == states(system)["/a"]
+        await trio.sleep(60)
+
+        assert "down" == states(system)["/a"]
+
+
+async def test_a_killed_supervisor_leaves_its_zombies_shown(
+    autojump_clock: trio.abc.Clock, release: trio.Event
+) -> None:
+    """A supervisor with a finite budget is cancelled over a child that ignores everything: both are accounted for."""
+    troupe = Troupe()
+    inner = spec(troupe.child("x", Stubborn, stop_budget_s=100), troupe.child("y"))
+
+    async with ActorSystem(spec(troupe.child("a"), subtree("inner", inner, stop_budget_s=2))) as system:
+        troupe.since()
+        await system.stop_child("inner")
+        await trio.sleep(10)
+
+        assert ["-y"] == troupe.since()
+        assert {"": "running", "/a": "running", "/inner": "down", "/inner/x": "zombie"} == states(system)
+        release.set()
+        await settle()
+        assert {"": "running", "/a": "running", "/inner": "down"} == states(system)
+
+
+# ---------------------------------------------------------------- f.7 rows 4, 15
+
+
+async def test_a_child_that_asks_its_stopping_parent_holds_nobody_up(autojump_clock: trio.abc.Clock) -> None:
+    """A parent that stops its children answers no questions: whoever asks one is cancelled when its budget is spent."""
+    troupe = Troupe()
+    ended: list[BaseException] = []
+
+    class Asking(Plain):
+        async def on_stop(self) -> None:
+            parent = self.stage.whereis("")
+            assert parent is not None
+            try:
+                await parent.ask(StopChild("b"), timeout=math.inf)
+            except BaseException as error:
+                ended.append(error)
+                raise
+
+    async with ActorSystem(spec(troupe.child("a"), troupe.child("b", Asking, stop_budget_s=3))):
+        troupe.since()
+
+    assert 3 == trio.current_time()
+    assert [trio.Cancelled] == [type(error) for error in ended]
+    assert ["-a"] == troupe.since()
+
+
+@pytest.mark.parametrize("how", ["the host is cancelled", "the body fails", "an actor exits"])
+async def test_every_way_out_stops_a_deep_tree_in_reverse(autojump_clock: trio.abc.Clock, how: str) -> None:
+    """However the block ends: right to left, innermost first, each within its budget, and no task is left."""
+    troupe = Troupe()
+
+    class Slow(Plain):
+        async def on_stop(self) -> None:
+            await trio.sleep(1)
+            super().on_stop()
+
+    low = spec(troupe.child("x", Slow), troupe.child("y", Slow))
+    tree = spec(troupe.child("a", Slow), subtree("low", low), troupe.child("z", Slow))
+    before = trio.lowlevel.current_statistics().tasks_living
+    expected: Callable[[], Any] = {
+        "the host is cancelled": lambda: trio.move_on_after(5),
+        "the body fails": lambda: pytest.raises(LookupError),
+        "an actor exits": lambda: pytest.raises(SystemExit),
+    }[how]
+
+    with expected():
+        async with ActorSystem(tree) as system:
+            troupe.since()
+            if how == "the body fails":
+                raise LookupError("mine")
+            if how == "an actor exits":
+                tell(system, "/low/x", SystemExit(3))
+            await trio.sleep_forever()
+
+    assert (["-x", "-z", "-y", "-a"] if how == "an actor exits" else ["-z", "-y", "-x", "-a"]) == troupe.since()
+    assert before == trio.lowlevel.current_statistics().tasks_living
+    assert {} == system.stage.registry
+
+
+async def _exit_of(system: ActorSystem, path: str) -> Any:
+    exit_ = system.stage.registry[path].exit
+    assert not isinstance(exit_, Crashed)
+    return exit_
