@@ -16,6 +16,7 @@ from .errors import ActorDown, MessageDropped
 from .exits import Crashed, Killed
 from .reply import reply_of
 from .undelivered import Why
+from .watch import is_news_for
 
 if TYPE_CHECKING:
     from .cell import Cell
@@ -31,7 +32,7 @@ class Internal:
 
 def refuse(cell: Cell[Any], message: object, why: Why, error: BaseException | None) -> None:
     """`message` was sent to `cell`; `error`: what it crashed over."""
-    if isinstance(message, Tick | Internal):
+    if isinstance(message, Tick | Internal) or is_news_for(cell, message):
         return  # it was the actor's own, and died with the incarnation
     reply = reply_of(message)
     if reply is not None:
