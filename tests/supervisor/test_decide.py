@@ -17,13 +17,16 @@ from callsheet.supervisor.decide import (
     Leave,
     Park,
     RestartThese,
+    ShutDown,
     admit,
     affected,
     decide,
+    is_calm,
+    wait_s,
     wants_restart,
 )
 from callsheet.supervisor.pool import PoolSpec
-from callsheet.supervisor.spec import Backoff, ChildSpec, Intensity, Restart, Strategy, SupervisorSpec
+from callsheet.supervisor.spec import AutoShutdown, Backoff, ChildSpec, Intensity, Restart, Strategy, SupervisorSpec
 
 ABNORMAL: list[Exit] = [Crashed(ValueError()), StartFailed(ValueError()), Killed()]
 FINAL: list[Exit] = [Crashed(SystemExit(3)), StartFailed(BaseExceptionGroup("in a nursery", [KeyboardInterrupt()]))]
@@ -131,6 +134,116 @@ def test_a_child_that_is_not_restarted_spends_nothing() -> None:
     assert Leave() == decision
 
 
+@pytest.mark.parametrize("strategy", list(Strategy))
+def test_a_child_apart_is_restarted_alone(strategy: Strategy) -> None:
+    """Whatever the strategy, and although it is not in the order of those that go down together."""
+    child = ChildSpec("apart", Actor, apart=True)
+
+    decision = decide(child, ABNORMAL[0], strategy=strategy, order=ORDER, admitted=True, parks=False)
+
+    assert RestartThese(("apart",)) == decision
+
+
+@pytest.mark.parametrize(
+    ("auto", "significant", "left", "expected"),
+    [
+        (AutoShutdown.NEVER, False, 0, Leave()),
+        (AutoShutdown.ANY_SIGNIFICANT, False, 0, Leave()),
+        (AutoShutdown.ANY_SIGNIFICANT, True, 5, ShutDown()),
+        (AutoShutdown.ALL_SIGNIFICANT, True, 1, Leave()),
+        (AutoShutdown.ALL_SIGNIFICANT, True, 0, ShutDown()),
+        (AutoShutdown.ALL_SIGNIFICANT, False, 0, Leave()),
+    ],
+)
+def test_when_the_end_of_a_child_ends_its_supervisor(
+    auto: AutoShutdown, significant: bool, left: int, expected: object
+) -> None:
+    """Any significant child, or the last of them; never one that is not."""
+    child = ChildSpec("b", Actor, Restart.TRANSIENT, significant=significant)
+
+    decision = decide(
+        child,
+        Normal(),
+        strategy=Strategy.ONE_FOR_ONE,
+        order=ORDER,
+        admitted=True,
+        parks=False,
+        auto_shutdown=auto,
+        significant_left=left,
+    )
+
+    assert expected == decision
+
+
+def test_a_significant_child_that_is_restarted_ends_nobody() -> None:
+    """Only an end that nothing follows counts."""
+    child = ChildSpec("b", Actor, Restart.TRANSIENT, significant=True)
+
+    decision = decide(
+        child,
+        ABNORMAL[0],
+        strategy=Strategy.ONE_FOR_ONE,
+        order=ORDER,
+        admitted=True,
+        parks=False,
+        auto_shutdown=AutoShutdown.ANY_SIGNIFICANT,
+    )
+
+    assert RestartThese(("b",)) == decision
+
+
+backoffs = st.builds(
+    lambda first, more, factor, jitter: Backoff(first, first + more, factor, jitter),
+    st.floats(0, 100),
+    st.floats(0, 1_000),
+    st.floats(1, 1e300),
+    st.floats(0, 1),
+)
+
+
+@given(backoffs, st.integers(0, 10_000), st.floats(0, 1, exclude_max=True))
+def test_no_delay_leaves_its_bounds(backoff: Backoff, step: int, draw: float) -> None:
+    """However many in a row and whatever the factor: at most `max_s`, and at least the part that jitter leaves."""
+    delay_s = wait_s(backoff, step, draw)
+
+    assert 0 <= delay_s <= backoff.max_s
+    assert delay_s >= wait_s(backoff, step, 0.0) * (1 - backoff.jitter)
+
+
+@given(backoffs, st.integers(0, 10_000))
+def test_delays_in_a_row_never_shrink(backoff: Backoff, step: int) -> None:
+    """Without jitter each is at least as long as the one before; the first is `first_s`."""
+    assert backoff.first_s == wait_s(backoff, 0, 0.0)
+    assert wait_s(backoff, step, 0.0) <= wait_s(backoff, step + 1, 0.0)
+
+
+def test_delays_are_those_of_the_formula() -> None:
+    """`first_s` times `factor` to the number of restarts before, then `max_s`; jitter takes its fraction off."""
+    backoff = Backoff(0.5, 20, 3)
+
+    assert [0.5, 1.5, 4.5, 13.5, 20, 20] == pytest.approx([wait_s(backoff, step, 0.0) for step in range(6)])
+    assert 15 == wait_s(Backoff(20, 20, jitter=0.5), 0, 0.5)
+    assert 0 == wait_s(None, 3, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("reset_after_s", "lived_s", "healthy", "expected"),
+    [
+        (None, 4.999, False, False),
+        (None, 5.0, False, True),
+        (1.0, 0.999, False, False),
+        (1.0, 1.0, False, True),
+        (60.0, 0.0, True, True),
+        (0.0, 0.0, False, True),
+    ],
+)
+def test_what_makes_the_delays_begin_anew(
+    reset_after_s: float | None, lived_s: float, healthy: bool, expected: bool
+) -> None:
+    """A life of `reset_after_s`, or else of `max_s`; or the actor's own word."""
+    assert expected is is_calm(Backoff(1, 5, reset_after_s=reset_after_s), lived_s, healthy=healthy)
+
+
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
@@ -145,6 +258,19 @@ def test_a_child_that_is_not_restarted_spends_nothing() -> None:
             "name must .*; stop_budget_s must .*; start_budget_s must .*; significant needs restart transient or temporary",
         ),
         (lambda: ChildSpec("a", Actor, Restart.TEMPORARY, backoff=Backoff()), "a temporary child is never restarted"),
+        (
+            lambda: ChildSpec("a", Actor, Restart.TEMPORARY, intensity=Intensity()),
+            "a temporary child is never restarted",
+        ),
+        (lambda: ChildSpec("a", Actor, Restart.TEMPORARY, parks=True), "a temporary child is never restarted"),
+        (lambda: ChildSpec("a" * 201, Actor), "name must have 1 … 200 characters"),
+        (lambda: ChildSpec("a", "Actor"), "make must be something to call for each incarnation, not 'Actor'"),  # type: ignore[arg-type]
+        (lambda: ChildSpec("a", Actor, start_budget_s=math.nan), "start_budget_s must be more than 0, not nan"),
+        (lambda: Intensity(0.5), "restarts must be 0 or more"),  # type: ignore[arg-type]
+        (lambda: Backoff(math.nan), "first_s must be 0 or more, and finite, not nan"),
+        (lambda: PoolSpec(Actor, Restart.TEMPORARY, backoff=Backoff()), "of_all and backoff mean nothing for them"),
+        (lambda: PoolSpec(Actor, Restart.TEMPORARY, of_all=Intensity()), "of_all and backoff mean nothing for them"),
+        (lambda: PoolSpec(Actor, max_children=1_000_001), "max_children must be 1 … 1,000,000, not 1000001"),
         (lambda: ChildSpec("a", Actor, drain=True, stop_budget_s=0), "drain needs a stop_budget_s of more than 0"),
         (lambda: SupervisorSpec((ChildSpec("a", Actor), ChildSpec("a", Actor))), "used twice: a"),
         (

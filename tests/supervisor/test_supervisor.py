@@ -12,7 +12,6 @@ from callsheet.actors.actor import Actor
 from callsheet.actors.errors import ActorDown
 from callsheet.actors.reply import Request
 from callsheet.actors.seams import Seams
-from callsheet.supervisor.child import KILL_BUDGET_S
 from callsheet.supervisor.errors import ChildStartFailed, IntensityExceeded
 from callsheet.supervisor.spec import ChildSpec, Intensity, Restart, Strategy, SupervisorSpec
 from callsheet.supervisor.supervisor import Supervisor
@@ -67,73 +66,6 @@ async def test_the_strategy_decides_who_goes_down_with_a_crash(
         await settle()
 
         assert expected == troupe.since()
-        assert {"running"} == set(states(system).values())
-
-
-@pytest.mark.parametrize(
-    ("restart", "message", "again"),
-    [
-        (Restart.PERMANENT, "leave", True),
-        (Restart.PERMANENT, "crash", True),
-        (Restart.TRANSIENT, "leave", False),
-        (Restart.TRANSIENT, "crash", True),
-        (Restart.TEMPORARY, "leave", False),
-        (Restart.TEMPORARY, "crash", False),
-    ],
-)
-async def test_how_a_child_ends_and_what_it_is_decide_whether_it_comes_back(
-    autojump_clock: trio.abc.Clock, restart: Restart, message: str, again: bool
-) -> None:
-    """The table of permanent, transient and temporary, with living children; whoever does not come back is gone."""
-    troupe = Troupe()
-    async with ActorSystem(spec(troupe.child("a", restart=restart), troupe.child("b"))) as system:
-        troupe.since()
-
-        tell(system, "/a", ValueError("boom") if message == "crash" else message)
-        await settle()
-
-        assert (["-a", "+a"] if again else ["-a"]) == troupe.since()
-        assert again == ("/a" in states(system))
-        tell(system, "/b", "still here")
-        await settle()
-        assert ["b:still here"] == troupe.since()
-
-
-async def test_a_temporary_sibling_that_goes_down_with_another_stays_down(autojump_clock: trio.abc.Clock) -> None:
-    """OTP's rule: a temporary child that a strategy stops is not started again; those after it are."""
-    troupe = Troupe()
-    children = [troupe.child("a"), troupe.child("t", restart=Restart.TEMPORARY), troupe.child("c")]
-    async with ActorSystem(spec(*children, strategy=Strategy.ONE_FOR_ALL)) as system:
-        troupe.since()
-
-        tell(system, "/a", ValueError("boom"))
-        await settle()
-
-        assert ["-a", "-c", "-t", "+a", "+c"] == troupe.since()
-        assert {"", "/a", "/c"} == set(states(system))
-
-
-async def test_a_sibling_that_cannot_start_again_is_tried_until_the_intensity_is_spent(
-    autojump_clock: trio.abc.Clock,
-) -> None:
-    """Every failed start spends one unit; when one succeeds, everybody is there."""
-    troupe = Troupe()
-    failures = [ValueError("not yet"), ValueError("not yet")]
-
-    class Shy(Player):
-        async def on_start(self) -> None:
-            await super().on_start()
-            if self.cell.generation > 1 and failures:
-                raise failures.pop()
-
-    children = [troupe.child("a"), troupe.child("b", Shy), troupe.child("c")]
-    async with ActorSystem(spec(*children, strategy=Strategy.REST_FOR_ONE)) as system:
-        troupe.since()
-
-        tell(system, "/a", ValueError("boom"))
-        await settle()
-
-        assert ["-a", "-c", "-b", "+a", "+b", "+b", "+b", "+c"] == troupe.since()
         assert {"running"} == set(states(system).values())
 
 
@@ -373,38 +305,6 @@ async def test_a_child_that_overruns_its_budget_is_cancelled(
     assert "/b did not stop within 3 s" in caplog.text
 
 
-async def test_a_child_that_ignores_its_cancellation_is_left_behind_as_a_zombie(
-    autojump_clock: trio.abc.Clock, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A zombie is reported; everybody else is stopped or restarted meanwhile; only the very end waits for it."""
-    troupe = Troupe()
-    release = trio.Event()
-
-    class Stubborn(Player):
-        async def run(self) -> None:
-            with trio.CancelScope(shield=True):
-                await release.wait()
-            if self.cell.generation > 1:
-                await super().run()
-
-    children = [troupe.child("a"), troupe.child("b", Stubborn, stop_budget_s=1), troupe.child("c")]
-    async with ActorSystem(spec(*children, strategy=Strategy.ONE_FOR_ALL)) as system:
-        troupe.since()
-        tell(system, "/a", ValueError("boom"))
-        await trio.sleep(1 + KILL_BUDGET_S + 1)
-
-        assert ["-a", "-c", "+a", "+c"] == troupe.since()
-        assert "zombie" == states(system)["/b"]
-        assert "/b (generation 1) ignores cancellation: left behind as a zombie" in caplog.text
-        tell(system, "/c", "hello")
-        await settle()
-        assert ["c:hello"] == troupe.since()
-
-        release.set()
-        await settle()
-        assert "running" == states(system)["/b"]
-
-
 async def test_a_killed_supervisor_takes_its_children_with_it(autojump_clock: trio.abc.Clock) -> None:
     """A supervisor whose own budget is finite and spent leaves no child behind that nobody watches."""
     troupe = Troupe()
@@ -424,20 +324,6 @@ async def test_a_killed_supervisor_takes_its_children_with_it(autojump_clock: tr
     assert ["-y", "-x", "-a"] == troupe.since()
     assert 2 == trio.current_time() - began_s
     assert [] == list(system.stage.registry)
-
-
-async def test_a_crash_of_a_supervisor_stops_its_children_first(autojump_clock: trio.abc.Clock) -> None:
-    """A bug in a supervisor is no excuse: children are stopped in reverse, then all of them start anew."""
-    troupe = Troupe()
-    inner = spec(troupe.child("x"), troupe.child("y"))
-    async with ActorSystem(spec(ChildSpec("inner", lambda: Supervisor(inner)))) as system:
-        troupe.since()
-
-        tell(system, "/inner", "no ChildExited at all")
-        await settle()
-
-        assert ["-y", "-x", "+x", "+y"] == troupe.since()
-        assert {"running"} == set(states(system).values())
 
 
 async def test_news_of_children_from_before_a_restart_is_ignored(autojump_clock: trio.abc.Clock) -> None:
