@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,9 +11,13 @@ import trio.testing
 
 from callsheet.actors.actor import Actor
 from callsheet.actors.errors import ActorDown, NameTaken
+from callsheet.actors.events import Delayed
 from callsheet.actors.exits import Crashed, Killed, Normal, Shutdown, StartFailed
 from callsheet.actors.undelivered import Why
+from callsheet.supervisor.spec import Backoff, ChildSpec, Intensity, SupervisorSpec
+from callsheet.supervisor.system import ActorSystem
 
+from .roles import BOTH_KINDS, Kind, Role
 from .world import Ask, Hanging, Recorder, open_world, settle
 
 
@@ -312,3 +317,148 @@ async def test_the_crash_of_an_actor_tells_whoever_asked_for_the_message_in_hand
 
         assert boom is caught.value.__cause__
         assert ["later"] == answers
+
+
+# ---------------------------------------------------------------- leaving, healthy, drained
+
+
+@BOTH_KINDS
+async def test_an_actor_that_leaves_ends_normally_after_the_message_in_hand(
+    autojump_clock: trio.abc.Clock, kind: Kind
+) -> None:
+    """What it does after `leave` in the same handler still happens; the next message is not handled."""
+    async with open_world() as world:
+        log: list[Any] = []
+
+        def leave(role: Role) -> None:
+            role.leave()
+            role.leave()
+            role.log.append("last words")
+
+        cell = await world.start("a", partial(kind, log))
+        cell.ref.tell(leave)
+        cell.ref.tell("next")
+        await cell.wait_gone()
+
+        assert [("a", Normal())] == world.exits
+        assert ["start 1", "last words", "stop 1"] == log
+        assert 1 == cell.ref.waiting
+
+
+@BOTH_KINDS
+async def test_an_actor_may_leave_while_it_starts(autojump_clock: trio.abc.Clock, kind: Kind) -> None:
+    """It has started, handles nothing, and ends normally."""
+
+    class Brief(kind):  # type: ignore[misc,valid-type]  # a test is given its base
+        def on_start(self) -> Any:
+            self.leave()
+            return super().on_start()
+
+    async with open_world() as world:
+        log: list[Any] = []
+        cell = world.cell("a", partial(Brief, log))
+        cell.ref.tell("before")
+
+        assert None is await cell.start()
+        await cell.wait_gone()
+
+        assert [("a", Normal())] == world.exits
+        assert ["start 1", "stop 1"] == log
+
+
+@BOTH_KINDS
+async def test_stopping_twice_is_stopping_once(autojump_clock: trio.abc.Clock, kind: Kind) -> None:
+    """Whoever stops an actor that stops already, or has ended, changes nothing."""
+    async with open_world() as world:
+        log: list[Any] = []
+        cell = await world.start("a", partial(kind, log))
+
+        cell.request_stop()
+        cell.request_stop()
+        await cell.wait_gone()
+        cell.request_stop()
+        cell.kill()
+        cell.end()
+        cell.end()
+        cell.kill()
+
+        assert ["start 1", "stop 1"] == log
+        assert [("a", Shutdown())] == world.exits
+
+
+@BOTH_KINDS
+async def test_healthy_begins_the_delays_anew(autojump_clock: trio.abc.Clock, kind: Kind) -> None:
+    """After `healthy` the next restart waits as shortly as the first; without, twice as long each time."""
+    log: list[Any] = []
+    child = ChildSpec("a", partial(kind, log), backoff=Backoff(1, 60, reset_after_s=1_000), intensity=Intensity(100, 1))
+    async with ActorSystem(SupervisorSpec((child,))) as system:
+        delays: list[float] = []
+        system.reports.listen(lambda each: delays.append(each.delay_s) if isinstance(each, Delayed) else None)
+        ref = system.whereis("/a")
+        assert ref is not None
+
+        for message in (*3 * [ValueError("boom")], Role.healthy, *2 * [ValueError("boom")]):
+            ref.tell(message)
+        await trio.sleep(60)
+
+        assert [1, 2, 4, 1, 2] == delays
+
+
+@BOTH_KINDS
+async def test_a_child_with_drain_is_drained_when_it_is_stopped_for_good(
+    autojump_clock: trio.abc.Clock, kind: Kind
+) -> None:
+    """What waits is handled within the stop budget; the rest is undelivered."""
+    log: list[Any] = []
+
+    async def slow(role: Role) -> None:
+        await trio.sleep(2)
+        role.log.append("slow")
+
+    async with ActorSystem(
+        SupervisorSpec((ChildSpec("a", partial(kind, log), drain=True, stop_budget_s=5),))
+    ) as system:
+        ref = system.whereis("/a")
+        assert ref is not None
+        for message in (1, slow, 2, slow, slow, 3):
+            ref.tell(message)
+
+    assert ["start 1", 1, "slow", 2, "slow", "stop 1"] == log
+    assert {Why.CRASHED_OVER: 1, Why.ENDED: 1} == dict(system.undelivered.by_why())
+
+
+async def test_an_actor_with_a_life_of_its_own_sees_to_its_drain_itself(autojump_clock: trio.abc.Clock) -> None:
+    """Whoever overrides `run` is asked to stop, drain or not: it is not waited for until its budget is spent."""
+
+    class Own(Actor[Any]):
+        async def run(self) -> None:
+            while not self.cell.stopping:
+                await self.cell.mailbox.wait()
+                self.cell.mailbox.take_now()
+
+    async with ActorSystem(SupervisorSpec((ChildSpec("a", Own, drain=True, stop_budget_s=60),))) as system:
+        began_s = trio.current_time()
+        await system.stop_child("a")
+
+        assert began_s == trio.current_time()
+
+
+@BOTH_KINDS
+async def test_a_plain_function_may_follow_a_coroutine_function(autojump_clock: trio.abc.Clock, kind: Kind) -> None:
+    """A crash after an actor got a task, and its restart: the next incarnation is without one until it needs it."""
+
+    async def wait(_role: Role) -> None:
+        await trio.sleep(1)
+
+    async with open_world() as world:
+        log: list[Any] = []
+        cell = await world.start("a", partial(kind, log))
+        for message in (wait, ValueError("boom"), "next"):
+            cell.ref.tell(message)
+        await cell.wait_gone()
+
+        await cell.start()
+        await settle()
+
+        assert (kind is Role) == (cell.task is None)
+        assert ["start 1", "stop 1", "start 2", "next"] == log
