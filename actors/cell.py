@@ -76,6 +76,8 @@ class Cell(Generic[M]):
     """Of the incarnation before the one that lives."""
     parked: bool = field(default=False, init=False)
     """Its supervisor gave up on it; what is sent to it waits."""
+    shelved: bool = field(default=False, init=False)
+    """It is down, and nobody starts it again unless asked to."""
     accepts: tuple[type, ...] | None = field(default=None, init=False)
     """In checked mode: the messages that its actor declares."""
     _leaving: Exit | None = field(default=None, init=False)
@@ -137,7 +139,8 @@ class Cell(Generic[M]):
             self._refuse_all(Why.RESTART)
         self.generation += 1
         self.state, self._former, self.exit = CellState.STARTING, self.exit or SHUTDOWN, None
-        self.stopping = self._killed = self._draining = self.healthy = self.parked = self.closed = False
+        self.stopping = self._killed = self._draining = self.healthy = self.closed = False
+        self.parked = self.shelved = False
         self._has_run, self._leaving = False, None
         try:
             actor = self.actor = self.factory()
@@ -146,7 +149,7 @@ class Cell(Generic[M]):
                 self.accepts = declared(type(actor))  # type: ignore[arg-type]  # a class is hashable, whatever its type parameter
             starting = actor.on_start()
         except BaseException as error:  # noqa: BLE001 -- its supervisor judges it
-            self.finish(StartFailed(error))
+            self.finish(StartFailed(self._no_actor() or error))
             return True
         if starting is None and actor.is_plain:
             self.has_started()
@@ -154,6 +157,13 @@ class Cell(Generic[M]):
             return True
         self._spawn(actor, starting=starting)
         return False
+
+    def _no_actor(self) -> TypeError | None:
+        """What to say instead of "has no attribute": looked at when the start has failed, to be free when it has not."""
+        made: object = self.actor
+        if made is None or isinstance(made, Actor):
+            return None
+        return TypeError(f"what makes {self.path} must return an Actor, not {made!r}")
 
     def request_stop(self, *, drain: bool = False) -> None:
         """
@@ -209,12 +219,18 @@ class Cell(Generic[M]):
 
     def park(self) -> None:
         """Its supervisor gave up on it. Whoever asked to hear of undelivered messages gets what waits and what comes."""
-        self.parked = True
+        self.parked = self.shelved = True
         if self.mail.on_undelivered is not None:
             self.closed = True
             self.mailbox.close(self.down)
             self._refuse_all(Why.PARKED)
-        elif self._asks:  # nobody knows when it comes back; what was told only can wait for that
+        else:
+            self.shelve()
+
+    def shelve(self) -> None:
+        """Nobody knows when it comes back: what was told can wait for that, whoever asked hears at once."""
+        self.shelved = True
+        if self._asks:
             asks = self._asks
             self.mailbox.discard(lambda each: reply_of(each) in asks)
             self._fail_asks()

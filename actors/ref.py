@@ -109,7 +109,7 @@ class Ref(Generic[M_contra]):
                 cell.handle_now(request)
                 if not reply.is_open:
                     return reply.value
-            elif cell.parked or cell.state == "zombie":
+            elif cell.shelved or cell.state == "zombie":
                 raise cell.down()  # nobody knows when it comes back
             else:
                 self.tell(request)  # type: ignore[arg-type]  # a Request[R] that the actor takes is one of its messages

@@ -83,6 +83,7 @@ async def _stop(supervisor: Supervisor, child: Child) -> None:
         return
     child.state = ChildState.STOPPED
     await child.stop(for_good=True)
+    child.cell.shelve()
     exit_ = child.cell.exit or SHUTDOWN
     supervisor.report(Ended(child.cell.path, child.cell.generation, exit_, Then.STOPPED))
     if child.spec.restart is Restart.TEMPORARY:
@@ -97,6 +98,7 @@ async def _restart(supervisor: Supervisor, child: Child) -> Ref[Any]:
     exit_ = await supervisor.start(child)
     if exit_ is not None:
         child.state = ChildState.STOPPED
+        child.cell.shelve()
         raise supervisor.start_failed(child, exit_) from error_of(exit_)
     supervisor.set_timer()
     return _started(supervisor, child)

@@ -330,6 +330,40 @@ async def test_whoever_asks_a_zombie_hears_at_once(autojump_clock: trio.abc.Cloc
 
 
 @BOTH_KINDS
+async def test_whoever_asks_a_stopped_child_hears_at_once(autojump_clock: trio.abc.Clock, kind: Kind) -> None:
+    """Somebody had it stopped, and may have it started again: asks fail and are not handled then; tells wait for that."""
+    log: list[Any] = []
+
+    async def slow(_role: Role) -> None:
+        await trio.sleep(1)
+
+    async with ActorSystem(SupervisorSpec((ChildSpec("a", partial(kind, log)),))) as system:
+        ref = system.whereis("/a")
+        assert ref is not None
+        failures: list[str] = []
+
+        async def ask() -> None:
+            try:
+                await ref.ask(Keep(), timeout=math.inf)
+            except ActorDown as error:
+                failures.append(str(error))
+
+        async with trio.open_nursery() as nursery:
+            ref.tell(slow)
+            ref.tell("queued")
+            nursery.start_soon(ask)
+            await settle()
+            await system.stop_child("a")
+            await ask()
+        ref.tell("later")
+        await system.restart_child("a")
+        await settle()
+
+        assert 2 * ["actor /a did not answer: shutdown (shutdown)"] == failures
+        assert ["start 1", "stop 1", "start 2", "queued", "later"] == log
+
+
+@BOTH_KINDS
 async def test_asking_while_nobody_is_there_waits_for_the_next_incarnation(
     autojump_clock: trio.abc.Clock, kind: Kind
 ) -> None:
