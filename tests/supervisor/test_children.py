@@ -163,6 +163,33 @@ async def test_a_start_that_a_stop_overtakes_is_not_answered_as_done(autojump_cl
     assert ["+a", "+c", "-c", "-a"] == troupe.since()
 
 
+async def test_a_replacement_that_a_stop_overtakes_is_not_started(autojump_clock: trio.abc.Clock) -> None:
+    """A system that is left while the former child stops does not wait for a new one that it would stop again."""
+    troupe = Troupe()
+    answers: list[str] = []
+
+    class Endless(Plain):
+        async def on_start(self) -> None:
+            await trio.sleep_forever()
+
+    async def ask(system: ActorSystem) -> None:
+        try:
+            await system.replace_child(troupe.child("b", Endless))
+        except ActorDown as error:
+            answers.append(str(error))
+
+    async with trio.open_nursery() as nursery:
+        async with ActorSystem(spec(troupe.child("a"), troupe.child("b", Slow))) as system:
+            began_s = trio.current_time()
+            nursery.start_soon(ask, system)
+            await settle()
+
+        assert 1 == trio.current_time() - began_s
+
+    assert ["actor / did not answer: shutdown (shutdown)"] == answers
+    assert ["+a", "+b", "-b", "-a"] == troupe.since()
+
+
 # ---------------------------------------------------------------- stop
 
 

@@ -11,7 +11,7 @@ import trio.testing
 
 from callsheet.actors.actor import Actor
 from callsheet.actors.errors import ActorDown, NameTaken
-from callsheet.actors.exits import Killed, Normal, Shutdown
+from callsheet.actors.exits import Crashed, Killed, Normal, Shutdown
 from callsheet.actors.ref import Ref
 from callsheet.actors.reply import Request
 from callsheet.actors.states import CellState
@@ -516,6 +516,23 @@ async def test_a_budget_of_zero_cancels_at_once(autojump_clock: trio.abc.Clock) 
     assert began_s == trio.current_time()
     assert isinstance(await ref.stopped(), Killed)
     assert [] == reported(system)
+
+
+async def test_a_crash_at_the_moment_of_a_stop_is_no_message_that_was_lost(autojump_clock: trio.abc.Clock) -> None:
+    """What a pool would have told itself about a child is nobody's undelivered message."""
+    troupe = Troupe()
+
+    class Last(Plain):
+        def receive(self, message: Any) -> None:
+            pool_of(message)._cell.request_stop()
+            self.cell.leave(Crashed(ValueError("in the same step")))
+
+    async with system_of(members(troupe, Last)) as system:
+        spawn(pool_of(system), "a").tell(system)
+        await settle()
+
+    assert ["+a", "-a"] == troupe.since()
+    assert {} == dict(system.undelivered.by_path())
 
 
 async def test_one_child_is_stopped_for_good(autojump_clock: trio.abc.Clock) -> None:
