@@ -98,6 +98,11 @@ class Journal(Actor[Write]):
     def __init__(self, state: JournalState) -> None:
         self._state = state
 
+    @property
+    def trouble(self) -> Exception | None:
+        """What the store refused the last commit with, until it takes one again."""
+        return self._state.trouble
+
     async def on_start(self) -> None:
         """Register this runtime, and take back what dead processes left running: in pages, while new work goes on."""
         state = self._state

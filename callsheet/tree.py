@@ -9,6 +9,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from .actors.exits import Exit, error_of, is_abnormal
+from .actors.journal import Journal
 from .actors.stage import Stage
 from .store.codec import describe
 from .supervisor.task import TaskSupervisor
@@ -31,7 +32,8 @@ class Node:
     on_stage: int = 0
     """Of a task: how many of its runs are on stage."""
     why: str | None = None
-    """While it is down or parked: how its last incarnation ended, where that was not orderly."""
+    """While it is down or parked: how its last incarnation ended, where that was not orderly; of a journal, what the store
+    refuses its steps with."""
 
 
 def picture(stage: Stage) -> Node:
@@ -54,8 +56,15 @@ def _node(stage: Stage, path: str, below: dict[str, list[str]]) -> Node:
         waiting=len(cell.mailbox),
         children=tuple(_node(stage, each, below) for each in below.get(path, ())),
         on_stage=len(cell.actor.on_stage) if isinstance(cell.actor, TaskSupervisor) else 0,
-        why=_why(cell.exit),
+        why=_trouble(cell.actor) or _why(cell.exit),
     )
+
+
+def _trouble(actor: object) -> str | None:
+    if not isinstance(actor, Journal) or actor.trouble is None:
+        return None
+    told = describe(actor.trouble)
+    return f"{told.type}: {told.message}"
 
 
 def _why(exit_: Exit | None) -> str | None:

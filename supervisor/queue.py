@@ -91,6 +91,8 @@ class QueueActor(Actor[QueueMessage]):
         self._slots = plan.slots
         self._hungry = True
         """Whether there may be something to claim."""
+        self._failing_with: type[BaseException] | None = None
+        """Said already; the next claim tries again, four times a second."""
 
     async def on_start(self) -> None:
         """Look at once; a claim that an earlier incarnation sent still comes to our mailbox."""
@@ -118,9 +120,12 @@ class QueueActor(Actor[QueueMessage]):
             case Got(asked, runs):
                 # a full claim leaves more, perhaps; a short one has emptied the queue, unless a wake came since
                 self._hungry = self._hungry or len(runs) == asked
+                self._failing_with = None
                 self._hand_over(runs)
             case ClaimFailed(error):
-                _log.warning("queue %s could not claim: %s", self._plan.slots.queue, error)
+                if type(error) is not self._failing_with:
+                    self._failing_with = type(error)
+                    _log.warning("queue %s cannot claim: %s", self._plan.slots.queue, error)
                 clock = self.stage.seams.clock
                 self.stage.timers.at(clock.mono_s() + RETRY_S, self._slots.wake)
             case _:
