@@ -17,16 +17,15 @@ from callsheet.actors.reply import Request
 from callsheet.actors.states import CellState
 from callsheet.supervisor.child import KILL_BUDGET_S
 from callsheet.supervisor.errors import ChildStartFailed, DuplicateChild, IntensityExceeded, NotMyChild, PoolFull
-from callsheet.supervisor.pool import PoolSpec, Spawn, StopOne, spawn
+from callsheet.supervisor.pool import Pool, PoolSpec, Spawn, StopOne, spawn
 from callsheet.supervisor.spec import Backoff, ChildSpec, Intensity, Restart, SupervisorSpec
-from callsheet.supervisor.subtree import subtree
 from callsheet.supervisor.system import ActorSystem, SystemGaveUp
 
-from .troupe import Plain, Tasked, Troupe, settle, states, story, tell
+from .troupe import Plain, Tasked, Troupe, buggy, settle, states, story, tell
 
 
 def system_of(pool: PoolSpec, *others: ChildSpec, **fields: Any) -> ActorSystem:
-    return ActorSystem(SupervisorSpec((subtree("pool", pool), *others), **fields))
+    return ActorSystem(SupervisorSpec((buggy("pool", pool), *others), **fields))
 
 
 def pool_of(system: ActorSystem) -> Ref[Any]:
@@ -217,7 +216,7 @@ async def test_nothing_is_spawned_on_a_pool_that_ends(autojump_clock: trio.abc.C
                 with pytest.raises(ActorDown, match="/pool"):
                     spawn(pool, "late")
         else:
-            pool.tell("poison")
+            pool.tell("bug")
             while pool.waiting:
                 await trio.lowlevel.checkpoint()
             with pytest.raises(ActorDown, match="/pool"):
@@ -228,6 +227,23 @@ async def test_nothing_is_spawned_on_a_pool_that_ends(autojump_clock: trio.abc.C
     with pytest.raises(ActorDown, match="/pool"):
         spawn(pool, "too late")
     assert ["+a", "-a"] == troupe.since()
+
+
+async def test_a_pool_that_waits_for_its_restart_takes_requests_only(autojump_clock: trio.abc.Clock) -> None:
+    """Between two lives of a pool there is nobody who could spawn at once; whoever asks is answered by the next one."""
+    troupe = Troupe()
+    pool_spec = buggy("pool", members(troupe), backoff=Backoff(10, 10))
+
+    async with ActorSystem(SupervisorSpec((pool_spec,))) as system:
+        pool = pool_of(system)
+        pool.tell("bug")
+        await settle()
+        with pytest.raises(ActorDown, match="/pool did not answer: crashed"):
+            spawn(pool, "a")
+        ref = await pool.ask(Spawn(("b",)), timeout=60)
+
+        assert (10, "/pool/1") == (trio.current_time(), ref.path)
+        assert ["+b"] == troupe.since()
 
 
 # ---------------------------------------------------------------- what follows from an end
@@ -339,7 +355,7 @@ async def test_a_crash_of_the_pool_stops_its_children_and_begins_empty(autojump_
 
     async with system_of(members(troupe)) as system:
         refs = [spawn(pool_of(system), name) for name in "ab"]
-        pool_of(system).tell("poison")
+        pool_of(system).tell("bug")
         await settle()
 
         assert {"": "running", "/pool": "running"} == states(system)
@@ -372,6 +388,33 @@ async def test_twenty_thousand_children_of_which_one_in_a_hundred_crashes(autoju
         assert {CellState.RUNNING} == {ref._cell.state for ref in refs}
 
     assert {} == system.stage.registry
+
+
+async def test_twenty_thousand_children_that_end_leave_nothing(autojump_clock: trio.abc.Clock) -> None:
+    """Children that end by themselves are no news, and nothing of them is kept: no name, no record, no report."""
+
+    class Brief(Actor[Any]):
+        def receive(self, message: Any) -> None:
+            if message == "crash" and self.cell.generation == 1:
+                raise ValueError(message)
+            self.leave()
+
+    async with system_of(PoolSpec(Brief), intensity=Intensity(0)) as system:
+        pool = pool_of(system)
+        for k in range(20_000):
+            ref = spawn(pool)
+            if k % 1_000 == 0:
+                ref.tell("crash")
+            ref.tell("leave")
+            if k % 500 == 0:
+                await trio.lowlevel.checkpoint()
+        await settle()
+
+        assert {"": "running", "/pool": "running"} == states(system)
+        actor = pool._cell.actor
+        assert isinstance(actor, Pool)
+        assert ({}, {}) == (actor.children, actor._trouble)
+        assert 20 == len(reported(system))
 
 
 # ---------------------------------------------------------------- backoff

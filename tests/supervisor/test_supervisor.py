@@ -17,7 +17,7 @@ from callsheet.supervisor.spec import ChildSpec, Intensity, Restart, Strategy, S
 from callsheet.supervisor.supervisor import Supervisor
 from callsheet.supervisor.system import ActorSystem, SystemGaveUp
 
-from .troupe import Player, Troupe, settle, states, tell
+from .troupe import Player, Troupe, buggy, settle, states, tell
 
 
 def spec(*children: ChildSpec, strategy: Strategy = Strategy.ONE_FOR_ONE, **fields: Any) -> SupervisorSpec:
@@ -338,9 +338,9 @@ async def test_news_of_children_from_before_a_restart_is_ignored(autojump_clock:
             await super().run()
 
     inner = spec(troupe.child("x"), troupe.child("t", Twice, restart=Restart.TRANSIENT), intensity=Intensity(2, 60))
-    async with ActorSystem(spec(ChildSpec("inner", lambda: Supervisor(inner)))) as system:
+    async with ActorSystem(spec(buggy("inner", inner))) as system:
         crashing += ["after the restart"]
-        tell(system, "/inner", "poison")  # stops t (shutdown), starts it again, and it crashes at once
+        tell(system, "/inner", "bug")  # stops t (shutdown), starts it again, and it crashes at once
         await settle()
 
         assert "running" == states(system)["/inner/t"]
@@ -350,11 +350,11 @@ async def test_ends_of_children_are_no_undelivered_messages(autojump_clock: trio
     """What is counted as undelivered was sent by users, not by the runtime to itself."""
     troupe = Troupe()
     inner = spec(troupe.child("x"), troupe.child("y"))
-    async with ActorSystem(spec(ChildSpec("inner", lambda: Supervisor(inner)), troupe.child("a"))) as system:
-        tell(system, "/inner", "poison")
+    async with ActorSystem(spec(buggy("inner", inner), troupe.child("a"))) as system:
+        tell(system, "/inner", "bug")
         await settle()
 
-    assert {"/inner": 1} == dict(system.undelivered.by_path())  # the poison
+    assert {"/inner": 1} == dict(system.undelivered.by_path())  # the one in hand
 
 
 async def test_a_child_that_never_starts_does_not_keep_the_system_from_stopping(

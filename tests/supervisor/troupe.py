@@ -7,7 +7,7 @@ from typing import Any, assert_never
 
 import trio
 import trio.testing
-from attrs import define, field
+from attrs import define, evolve, field
 
 from callsheet.actors.actor import Actor
 from callsheet.actors.events import (
@@ -22,7 +22,10 @@ from callsheet.actors.events import (
     StopOverran,
 )
 from callsheet.actors.exits import Normal, Shutdown
-from callsheet.supervisor.spec import ChildSpec
+from callsheet.supervisor.pool import Pool, PoolSpec
+from callsheet.supervisor.spec import ChildSpec, SupervisorSpec
+from callsheet.supervisor.subtree import subtree
+from callsheet.supervisor.supervisor import Supervisor
 from callsheet.supervisor.system import ActorSystem
 
 
@@ -142,3 +145,25 @@ def told(report: Report) -> str:
 def story(system: ActorSystem, after: int = 0) -> list[str]:
     """What supervisors reported since report number `after`, of everybody but the scheduler."""
     return [told(report) for _, report in system.reports.recent(after) if report.path != "/scheduler"]
+
+
+class BuggySupervisor(Supervisor):
+    """Has a bug in its code when it is told "bug"."""
+
+    async def receive(self, message: Any) -> None:
+        assert message != "bug", "a bug"
+        await super().receive(message)
+
+
+class BuggyPool(Pool):
+    """Has a bug in its code when it is told "bug"."""
+
+    def receive(self, message: Any) -> None:
+        assert message != "bug", "a bug"
+        super().receive(message)
+
+
+def buggy(name: str, spec: SupervisorSpec | PoolSpec, **fields: Any) -> ChildSpec:
+    """As `subtree`, of a supervisor (or pool) that crashes when it is told "bug"."""
+    made = subtree(name, spec, **fields)
+    return evolve(made, make=lambda: BuggyPool(spec) if isinstance(spec, PoolSpec) else BuggySupervisor(spec))
