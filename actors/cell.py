@@ -142,14 +142,15 @@ class Cell(Generic[M]):
         self.stopping = self._killed = self._draining = self.healthy = self.closed = False
         self.parked = self.shelved = False
         self._has_run, self._leaving = False, None
+        made: object = ...
         try:
-            actor = self.actor = self.factory()
+            made = actor = self.actor = self.factory()
             actor.cell = self
             if self.stage.checked:
                 self.accepts = declared(type(actor))  # type: ignore[arg-type]  # a class is hashable, whatever its type parameter
             starting = actor.on_start()
         except BaseException as error:  # noqa: BLE001 -- its supervisor judges it
-            self.finish(StartFailed(self._no_actor() or error))
+            self.finish(StartFailed(self._no_actor(made) or error))
             return True
         if starting is None and actor.is_plain:
             self.has_started()
@@ -158,10 +159,9 @@ class Cell(Generic[M]):
         self._spawn(actor, starting=starting)
         return False
 
-    def _no_actor(self) -> TypeError | None:
-        """What to say instead of "has no attribute": looked at when the start has failed, to be free when it has not."""
-        made: object = self.actor
-        if made is None or isinstance(made, Actor):
+    def _no_actor(self, made: object) -> TypeError | None:
+        """What to say instead of "has no attribute"; asked when the start has failed, so that one that has not pays nothing."""
+        if made is ... or isinstance(made, Actor):
             return None
         return TypeError(f"what makes {self.path} must return an Actor, not {made!r}")
 
@@ -176,9 +176,8 @@ class Cell(Generic[M]):
         self.state = CellState.STOPPING
         if drain and self.actor is not None and type(self.actor).run is Actor.run:
             self._draining = self.closed = True
-            if not self.mailbox.is_read_by(self):
-                self.mailbox.wake()
-                return
+            self.mailbox.wake()
+            return
         self._stop()
         if self.actor is not None:
             self.actor.told_to_stop()
@@ -238,7 +237,7 @@ class Cell(Generic[M]):
     def leave_behind(self) -> None:
         """It ignores its cancellation: its supervisor goes on without it, and whoever waits for its answer hears of that."""
         self.state = CellState.ZOMBIE
-        self._fail_asks()
+        self.shelve()
 
     def end(self) -> None:
         """No incarnation will follow: the name is free, every waiting request fails, whoever watches is told."""

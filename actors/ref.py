@@ -94,7 +94,12 @@ class Ref(Generic[M_contra]):
         """
         if not timeout >= 0:
             raise ValueError(f"timeout must be 0 or more seconds, not {timeout!r}")
-        cell, reply = self._cell, request.reply
+        try:
+            cell, reply = self._cell, request.reply
+        except AttributeError:
+            raise TypeError(
+                f"{self.path} was asked a {type(request).__name__}, which is no Request: tell it instead"
+            ) from None
         if cell.task is not None and cell.task is trio.lowlevel.current_task():
             raise AskedItself(cell.path)
         if cell.is_idle:
@@ -109,7 +114,7 @@ class Ref(Generic[M_contra]):
                 cell.handle_now(request)
                 if not reply.is_open:
                     return reply.value
-            elif cell.shelved or cell.state == "zombie":
+            elif cell.shelved:
                 raise cell.down()  # nobody knows when it comes back
             else:
                 self.tell(request)  # type: ignore[arg-type]  # a Request[R] that the actor takes is one of its messages

@@ -297,7 +297,7 @@ async def test_a_request_that_is_waited_for_cannot_be_asked_again(autojump_clock
 
 
 async def test_whoever_asks_a_zombie_hears_at_once(autojump_clock: trio.abc.Clock) -> None:
-    """Who asked it before hears when it is given up, who asks later at once: killed, and it ignores that."""
+    """Who asked it before, queued or not, hears when it is given up; who asks later, at once: killed, and it ignores that."""
 
     class Defiant(Role):
         async def receive(self, message: Any) -> None:  # type: ignore[override]  # as `Actor.receive` allows
@@ -323,10 +323,12 @@ async def test_whoever_asks_a_zombie_hears_at_once(autojump_clock: trio.abc.Cloc
             await settle()
             ref.tell("work")
             await settle()
+            nursery.start_soon(ask)
+            await settle()
             await system.stop_child("a")
             await ask()
 
-        assert 2 * ["actor /a did not answer: killed (it ignores that)"] == failures
+        assert 3 * ["actor /a did not answer: killed (it ignores that)"] == failures
 
 
 @BOTH_KINDS

@@ -80,6 +80,21 @@ async def test_queued_tells_are_dropped_at_a_restart_where_the_mail_says_so(
         assert ["actor /a dropped the request unhandled (restart)"] == [str(each) for each in answers]
 
 
+async def test_mail_from_before_the_first_start_is_handled_also_where_no_restart_keeps_it(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """A first start is no restart."""
+    async with open_world() as world:
+        log: list[Any] = []
+        cell = world.cell("a", partial(Role, log), Mail(keep=False))
+        cell.ref.tell("early")
+
+        await cell.start()
+        await settle()
+
+        assert ["start 1", "early"] == log
+
+
 async def test_mail_that_no_restart_keeps_ends_as_any_other_at_the_final_stop(
     autojump_clock: trio.abc.Clock,
 ) -> None:

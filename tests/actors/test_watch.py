@@ -184,6 +184,51 @@ async def test_a_start_that_fails_is_no_restart(autojump_clock: trio.abc.Clock) 
         assert ["/a restarted as 3: could not start: OSError: port in use"] == log
 
 
+@pytest.mark.parametrize("incarnation", [False, True])
+async def test_a_first_start_is_no_restart(autojump_clock: trio.abc.Clock, incarnation: bool) -> None:
+    """Whoever monitors an actor from before its first start, or on its way up, hears of its end only."""
+
+    class Slow(Tasked):
+        async def on_start(self) -> None:
+            await trio.sleep(10)
+
+    async with open_world() as world, trio.open_nursery() as nursery:
+        log: list[Any] = []
+        cell = world.cell("a", partial(Slow, []))
+        nursery.start_soon(cell.start)
+        await settle()
+        await world.start("w", partial(Watcher, log, cell, incarnation=incarnation))
+        await trio.sleep(11)
+        assert [] == log
+
+        await end(world, cell)
+
+        assert ["/a down: shutdown (shutdown)"] == log
+
+
+async def test_a_monitor_of_an_incarnation_on_its_way_up_is_about_that_one(autojump_clock: trio.abc.Clock) -> None:
+    """Made while a restart is under way: no Restarted, since it never knew another one; Down when this one ends."""
+
+    class Slow(Tasked):
+        async def on_start(self) -> None:
+            await trio.sleep(10)
+
+    async with open_world() as world:
+        log: list[Any] = []
+        cell = await world.start("a", partial(Slow, []))
+        await crash(cell)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cell.start)
+            await settle()
+            await world.start("w", partial(Watcher, log, cell, incarnation=True))
+        await settle()
+        assert [] == log
+
+        await crash(cell)
+
+        assert ["/a down: crashed: ValueError: boom"] == log
+
+
 async def test_several_monitors_of_one_actor_are_independent(autojump_clock: trio.abc.Clock) -> None:
     """Each hears for itself; cancelling one leaves the others."""
     async with open_world() as world:
@@ -386,6 +431,23 @@ async def test_news_that_waits_when_its_watcher_ends_is_not_undelivered(autojump
         await watching.wait_gone()
         watching.end()
 
+        assert 0 == world.stage.undelivered.total
+
+
+async def test_news_that_its_watcher_crashes_over_is_not_undelivered(autojump_clock: trio.abc.Clock) -> None:
+    """The crash is reported; no message of anybody's was lost."""
+
+    class Brittle(Watcher):
+        def receive(self, message: Any) -> None:
+            raise ValueError("cannot bear it")
+
+    async with open_world() as world:
+        cell = await world.start("a", partial(Role, []))
+        await world.start("w", partial(Brittle, [], cell))
+
+        await end(world, cell)
+
+        assert ["a", "w"] == [name for name, _ in world.exits]
         assert 0 == world.stage.undelivered.total
 
 
