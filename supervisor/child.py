@@ -59,7 +59,7 @@ class Child:
     @property
     def shown(self) -> str:
         """Its state, for a sentence."""
-        return str(self.cell.state) if self.is_up else str(self.state)
+        return str(self.cell.state if self.is_up or self.cell.state is CellState.ZOMBIE else self.state)
 
     async def start(self) -> Exit | None:
         """Start an incarnation, within its budget; the exit of one that did not get up."""

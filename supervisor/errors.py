@@ -54,6 +54,8 @@ class ChildIsUp(SupervisionError):
     state: str
 
     def __str__(self) -> str:
+        if self.state == "zombie":
+            return f"{self.path} is a zombie: it has been told to stop, and can be restarted when it has"
         return f"{self.path} is {self.state}: stop it first"
 
 
@@ -79,9 +81,10 @@ class IntensityExceeded(SupervisionError):
     period_s: float
 
     def __str__(self) -> str:
+        times = "once" if self.restarts == 1 else f"{self.restarts} times"
         return (
-            f"supervisor {self.path or '/'} gave up: {self.child} ended more than {self.restarts} times "
-            f"in {self.period_s:g} s; last: {self.exit}"
+            f"supervisor {self.path or '/'} gave up: {self.child} ended more than {times} in {self.period_s:g} s; "
+            f"last: {self.exit}"
         )
 
 

@@ -84,8 +84,9 @@ async def _stop(supervisor: Supervisor, child: Child) -> None:
     child.state = ChildState.STOPPED
     await child.stop(for_good=True)
     child.cell.shelve()
-    exit_ = child.cell.exit or SHUTDOWN
-    supervisor.report(Ended(child.cell.path, child.cell.generation, exit_, Then.STOPPED))
+    if child.cell.state is not CellState.ZOMBIE:  # it has not ended, and that was reported
+        exit_ = child.cell.exit or SHUTDOWN
+        supervisor.report(Ended(child.cell.path, child.cell.generation, exit_, Then.STOPPED))
     if child.spec.restart is Restart.TEMPORARY:
         supervisor.forget(child)
     supervisor.set_timer()

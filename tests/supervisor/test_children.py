@@ -271,6 +271,26 @@ async def test_a_stop_for_good_drains_what_the_spec_says(autojump_clock: trio.ab
         assert {} == dict(system.undelivered.by_why())
 
 
+@pytest.mark.parametrize("budget_s", [60, 1.5])
+async def test_leaving_drains_too_within_the_budget(autojump_clock: trio.abc.Clock, budget_s: float) -> None:
+    """The end of a system is a stop for good: what waits is handled first, as far as the budget goes; the rest is counted."""
+    troupe = Troupe()
+
+    class Worker(Plain):
+        async def receive(self, message: Any) -> None:  # type: ignore[override]  # plain or not is for each class to say
+            await trio.sleep(1)
+            super().receive(message)
+
+    async with ActorSystem(spec(troupe.child("a", Worker, drain=True, stop_budget_s=budget_s))) as system:
+        for n in range(3):
+            tell(system, "/a", n)
+        await settle()
+
+    done = 3 if budget_s == 60 else 1
+    assert ["+a", *(f"a:{n}" for n in range(done)), "-a"] == troupe.since()
+    assert 3 - done == sum(system.undelivered.by_why().values())
+
+
 async def test_a_child_that_asks_for_its_own_stop_is_stopped(autojump_clock: trio.abc.Clock) -> None:
     """It waits for an answer that comes when it is gone: its stop budget ends that, and everybody else goes on."""
     troupe = Troupe()

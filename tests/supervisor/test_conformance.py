@@ -13,7 +13,7 @@ import trio.testing
 from callsheet.actors.errors import NameTaken, StartTimeout
 from callsheet.actors.exits import Crashed, Killed, Normal, Shutdown
 from callsheet.supervisor.child import KILL_BUDGET_S
-from callsheet.supervisor.errors import ChildStartFailed, IntensityExceeded
+from callsheet.supervisor.errors import ChildIsUp, ChildStartFailed, IntensityExceeded
 from callsheet.supervisor.requests import StopChild
 from callsheet.supervisor.spec import AutoShutdown, Backoff, ChildSpec, Intensity, Restart, Strategy, SupervisorSpec
 from callsheet.supervisor.subtree import subtree
@@ -769,6 +769,11 @@ async def test_the_name_of_a_zombie_is_free_when_it_ends(autojump_clock: trio.ab
         await system.stop_child("b")
         assert 1 + KILL_BUDGET_S == trio.current_time()
         assert "zombie" == states(system)["/b"]
+        assert ["/b overran 1 s: None", "/b zombie (1)"] == story(system)[2:]
+        with pytest.raises(
+            ChildIsUp, match="/b is a zombie: it has been told to stop, and can be restarted when it has"
+        ):
+            await system.restart_child("b")
         await system.remove_child("b")
         with pytest.raises(NameTaken, match="an actor named /b is alive already"):
             await system.start_child(troupe.child("b"))
