@@ -195,8 +195,9 @@ class Alarms(Generic[M]):
             alarm.stop()
 
     def _add(self, alarm: Alarm[M]) -> Alarm[M]:
-        alarm.arm()  # it may refuse; then the one that it replaces stays
         name = alarm if alarm.key is None else alarm.key
+        hash(name)  # raises before anything is armed that nobody could cancel
+        alarm.arm()  # it may refuse; then the one that it replaces stays
         replaced = self._alarms.pop(name, None)
         if replaced is not None:
             replaced.stop()

@@ -42,6 +42,8 @@ async def live(cell: Cell[Any], scope: trio.CancelScope, actor: Actor[Any], firs
     try:
         with scope:
             exit_ = await _until_its_end(cell, actor, first)
+    except RuntimeError as error:  # nothing but `scope` raises here: the actor opened a scope in it, and left it open
+        exit_ = Crashed(error)
     finally:  # also when a scope around us was cancelled: the bookkeeping is synchronous
         cell.finish(exit_)
 

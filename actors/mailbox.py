@@ -111,7 +111,7 @@ class Mailbox(Generic[M]):
     _senders: deque[Parcel[M]] | None = field(default=None, init=False)
     _news: int = field(default=0, init=False)
     """News among what waits, where there is a capacity: it is outside it, and never dropped."""
-    _unwanted: Callable[[M], bool] | None = field(default=None, init=False)
+    _unwanted: list[Callable[[M], bool]] | None = field(default=None, init=False)
     """Since the last look of the reader: what it shall not get any more, also of what it has in hand."""
 
     def __len__(self) -> int:
@@ -310,8 +310,12 @@ class Mailbox(Generic[M]):
     def _let_in(self) -> None:
         while self._senders and not self._is_full():
             parcel = self._senders.popleft()
-            self.put(parcel.message)
-            self._admit(parcel)
+            try:
+                self.put(parcel.message)
+            except BaseException as error:  # noqa: BLE001 -- what its key raises is the sender's, not the reader's
+                self._admit(parcel, error)
+            else:
+                self._admit(parcel)
 
     def _admit(self, parcel: Parcel[M], error: BaseException | None = None) -> None:
         parcel.error = error
@@ -340,7 +344,7 @@ class Mailbox(Generic[M]):
         """Return messages that were taken and not handled to the front, in order."""
         unwanted = self._unwanted
         if unwanted is not None:
-            messages = [each for each in messages if not unwanted(each)]
+            messages = [each for each in messages if not any(is_unwanted(each) for is_unwanted in unwanted)]
         if not messages:
             return
         if self._in_control:
@@ -356,8 +360,9 @@ class Mailbox(Generic[M]):
 
     def discard(self, unwanted: Callable[[M], bool]) -> None:
         """Take out what is `unwanted`, also of what the reader has in hand and puts back after its present message."""
-        former = self._unwanted
-        self._unwanted = unwanted if former is None else lambda each: former(each) or unwanted(each)
+        if self._unwanted is None:
+            self._unwanted = []
+        self._unwanted.append(unwanted)
         self.urgent = True
         for waiting in (self._control, self._items, self._batch):
             if waiting is not None:

@@ -113,5 +113,8 @@ class Request(Generic[R_co]):
 
 def reply_of(message: object) -> Answerable[object] | None:
     """Where an answer to `message` would go, if it wants one: its `reply`, unless that is something of the user's own."""
-    reply = getattr(message, "reply", None)
+    try:
+        reply = getattr(message, "reply", None)
+    except Exception:  # noqa: BLE001 -- a stranger's property, and nothing of ours
+        return None
     return reply if isinstance(reply, Reply | Forward) else None

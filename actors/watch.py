@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from .exits import Exit
 from .ref import Ref
@@ -26,6 +26,7 @@ class Monitor:
     _watcher: Cell[Any]
     incarnation: bool
     """Whether it is about one incarnation only: its end is a Down, and then the monitor is over."""
+    _has_told: bool = field(default=False, init=False)
 
     @property
     def ref(self) -> Ref[Any]:
@@ -35,7 +36,8 @@ class Monitor:
     def cancel(self) -> None:
         """Hear nothing more of it; news that waits already is never handled. Twice does nothing."""
         self.forget()
-        self._watcher.mailbox.discard(lambda each: isinstance(each, NEWS) and each.monitor is self)
+        if self._has_told:  # looking through the mailbox takes time, and an actor may have thousands of monitors
+            self._watcher.mailbox.discard(lambda each: isinstance(each, NEWS) and each.monitor is self)
 
     def forget(self) -> None:
         """Hear nothing more of it; news that waits already stays."""
@@ -47,6 +49,7 @@ class Monitor:
         if isinstance(news, Down):
             self.forget()
         if not self._watcher.closed:
+            self._has_told = True
             self._watcher.mailbox.put_news(news)
 
 

@@ -1,0 +1,148 @@
+"""
+What an actor's own code can do wrong, and that it alone pays for it: neither its neighbours nor the system.
+
+Not here: what a crash, a restart and a stop mean (`test_contract`), full mailboxes (`test_policies`).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import trio
+import trio.testing
+
+from callsheet.actors.exits import Crashed
+from callsheet.actors.mailbox import Mail
+from callsheet.actors.watch import Monitor
+from callsheet.supervisor.spec import ChildSpec
+from callsheet.supervisor.system import ActorSystem
+
+from .roles import BOTH_KINDS, Kind, Role, Tasked
+from .world import open_world, settle
+
+
+class Misfit:
+    """A message whose `reply` cannot even be looked at."""
+
+    @property
+    def reply(self) -> None:
+        raise RuntimeError("not now")
+
+
+@BOTH_KINDS
+async def test_thousands_of_monitors_can_be_cancelled_in_one_step(autojump_clock: trio.abc.Clock, kind: Kind) -> None:
+    """However many monitors a handler cancels, what waited behind its message is handled, and the actor lives on."""
+    async with open_world() as world:
+        log: list[Any] = []
+        watched = await world.start("watched", partial(Role, []))
+        watcher = await world.start("watcher", partial(kind, log))
+        monitors: list[Monitor] = []
+        watcher.ref.tell(lambda actor: monitors.extend(actor.monitor(watched.ref) for _ in range(3_000)))
+        await settle()
+        watched.ref.tell(ValueError("boom"))
+        await settle()
+        await watched.start()  # each of them has told something, and it waits behind what follows
+
+        watcher.ref.tell(lambda _actor: [each.cancel() for each in monitors] and None)
+        watcher.ref.tell("after")
+        await settle()
+
+        assert "after" == log[-1]
+        assert not watched.watchers
+        assert [("watched", "crashed: ValueError: boom")] == [(name, str(exit_)) for name, exit_ in world.exits]
+
+
+@BOTH_KINDS
+async def test_a_sender_whose_message_has_no_key_is_the_one_who_hears_of_it(
+    autojump_clock: trio.abc.Clock, kind: Kind
+) -> None:
+    """What `coalesce` raises for a message that waited for room is raised to its sender; the actor and the others go on."""
+
+    def key(message: Any) -> Any:
+        if message == "no key":
+            raise ValueError("no key")
+        return None
+
+    async with open_world() as world, trio.open_nursery() as nursery:
+        log: list[Any] = []
+        errors: list[str] = []
+        cell = world.cell("a", partial(kind, log), Mail(capacity=1, coalesce=key))
+
+        async def send(message: str) -> None:
+            try:
+                await cell.ref.send(message)
+            except ValueError as error:
+                errors.append(str(error))
+
+        cell.ref.tell("first")
+        for message in ("second", "no key", "third"):
+            nursery.start_soon(send, message)
+            await settle()
+
+        await cell.start()
+        await settle()
+
+        assert ["start 1", "first", "second", "third"] == log
+        assert ["no key"] == errors
+        assert [] == world.exits
+
+
+async def test_an_alarm_whose_key_cannot_be_one_is_never_set(autojump_clock: trio.abc.Clock) -> None:
+    """A key without a hash raises TypeError, and no timer is left that nobody could cancel."""
+    async with open_world() as world:
+        cell = await world.start("a", partial(Role, []))
+
+        cell.ref.tell(lambda actor: actor.alarms.every(1, "tick", key=[]))
+        await settle()
+
+        assert ["crashed: TypeError: unhashable type: 'list'"] == [str(exit_) for _, exit_ in world.exits]
+        assert {} == world.stage.timers.counts()
+        assert 0 == len(world.stage.timers)
+
+
+async def test_a_cancel_scope_that_a_handler_leaves_open_is_its_own_crash(autojump_clock: trio.abc.Clock) -> None:
+    """It ends the actor as a crash does, and says what is wrong; its neighbours are not touched."""
+
+    async def leave_open(_actor: Role) -> None:
+        trio.CancelScope().__enter__()
+
+    async with open_world() as world:
+        log: list[Any] = []
+        cell = await world.start("a", partial(Tasked, []))
+        neighbour = await world.start("b", partial(Tasked, log))
+        cell.ref.tell(leave_open)
+        await settle()
+
+        exit_ = await world.stop(cell)
+        neighbour.ref.tell("after")
+        await settle()
+
+        assert isinstance(exit_, Crashed)
+        assert "Cancel scope stack corrupted" in str(exit_)
+        assert ["start 1", "after"] == log
+
+
+@BOTH_KINDS
+async def test_a_message_that_cannot_be_looked_at_harms_nobody(autojump_clock: trio.abc.Clock, kind: Kind) -> None:
+    """One whose properties raise is undelivered like any other when the actor crashes over it, or has ended."""
+
+    class Fragile(kind):  # type: ignore[misc, valid-type]
+        def receive(self, message: Any) -> Any:
+            if isinstance(message, Misfit):
+                raise KeyError("boom")
+            return super().receive(message)
+
+    async with ActorSystem() as system:
+        log: list[Any] = []
+        ref = await system.start_child(ChildSpec("a", partial(Fragile, log)))
+        ref.tell(Misfit())
+        ref.tell("after")
+        await settle()
+
+        await system.stop_child(ref)
+        await system.remove_child("a")
+        ref.tell(Misfit())
+
+        assert ["start 1", "stop 1", "start 2", "after", "stop 2"] == log
+        assert {"/a": 2} == dict(system.undelivered.by_path())
