@@ -12,6 +12,7 @@ import trio.testing
 from callsheet.actors.actor import Actor
 from callsheet.actors.errors import ActorDown, NameTaken
 from callsheet.actors.exits import Crashed, Killed, Normal, Shutdown
+from callsheet.actors.mailbox import Mail
 from callsheet.actors.ref import Ref
 from callsheet.actors.reply import Request
 from callsheet.actors.states import CellState
@@ -227,6 +228,38 @@ async def test_nothing_is_spawned_on_a_pool_that_ends(autojump_clock: trio.abc.C
     with pytest.raises(ActorDown, match="/pool"):
         spawn(pool, "too late")
     assert ["+a", "-a"] == troupe.since()
+
+
+@pytest.mark.parametrize("when", ["on its way up", "not begun"])
+async def test_whoever_asks_a_pool_that_ends_is_not_left_waiting(autojump_clock: trio.abc.Clock, when: str) -> None:
+    """A child that a stop overtakes is reported as one that did not start; a request that nobody took, as the end."""
+    troupe = Troupe()
+    answers: list[str] = []
+
+    class Endless(Plain):
+        async def on_start(self) -> None:
+            await trio.sleep_forever()
+
+    async def ask(pool: Ref[Any]) -> None:
+        try:
+            await pool.ask(Spawn(("a",)), timeout=math.inf)
+        except (ChildStartFailed, ActorDown) as error:
+            answers.append(str(error))
+
+    async with trio.open_nursery() as nursery, system_of(members(troupe, Endless, stop_budget_s=2)) as system:
+        pool = pool_of(system)
+        spawn(pool, "keeps the pool from ending at once")
+        if when == "not begun":
+            system.request_stop()
+            await settle()
+        nursery.start_soon(ask, pool)
+        await settle()
+
+    expected = {
+        "on its way up": "/pool/2 killed (stop budget spent)",
+        "not begun": "actor /pool did not answer: shutdown",
+    }
+    assert [expected[when]] == [each.partition(" (shutdown)")[0] for each in answers]
 
 
 async def test_a_pool_that_waits_for_its_restart_takes_requests_only(autojump_clock: trio.abc.Clock) -> None:
@@ -608,25 +641,26 @@ async def test_a_child_whose_name_has_a_slash_can_be_stopped(autojump_clock: tri
         assert ["+a", "-a"] == troupe.since()
 
 
-async def test_stopping_one_twice_and_spawning_its_name_again_harms_nobody(autojump_clock: trio.abc.Clock) -> None:
-    """The name that a stop frees may be taken before whoever asked for the stop has been told: it is another child."""
+async def test_a_name_that_is_taken_again_at_once_is_another_child(autojump_clock: trio.abc.Clock) -> None:
+    """The name that a stop frees may be taken before whoever asked for the stop is told: that child is not forgotten."""
     troupe = Troupe()
 
-    async with system_of(members(troupe, Tasked)) as system:
+    class Slow(Plain):
+        async def on_stop(self) -> None:
+            await trio.sleep(1)
+            super().on_stop()
+
+    def hand_on(message: object, _why: object) -> None:
+        spawn(pool, message, name="x")
+
+    async with system_of(members(troupe, Slow, mail=Mail(on_undelivered=hand_on))) as system:
         pool = pool_of(system)
-        ref = await pool.ask(Spawn(("old",), "x"), timeout=1)
-
-        class Next(Actor[Any]):
-            def receive(self, message: Any) -> None:
-                spawn(pool, "new", name="x")
-
-            def on_start(self) -> None:
-                self.monitor(ref)
-
-        await system.start_child(ChildSpec("next", Next))
+        ref = spawn(pool, "old", name="x")
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(lambda: pool.ask(StopOne(ref), timeout=10))
-            nursery.start_soon(lambda: pool.ask(StopOne(ref), timeout=10))
+            for _ in range(2):
+                nursery.start_soon(lambda: pool.ask(StopOne(ref), timeout=10))
+            await settle()
+            ref._cell.mailbox.put("new")  # it came too late for the old one
         await settle()
 
         assert ["+old", "-old", "+new"] == troupe.since()
