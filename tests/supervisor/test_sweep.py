@@ -32,7 +32,7 @@ from callsheet.supervisor.requests import RemoveChild, ReplaceChild, RestartChil
 from callsheet.supervisor.spec import Backoff, Restart, Strategy, SupervisorSpec
 from callsheet.supervisor.system import ActorSystem, SystemGaveUp
 
-from .witness import FAILED, GONE, STARTING, STOPPING, UP, Line, Part, Witness
+from .witness import FAILED, GONE, STARTING, STOPPING, UP, Line, Part, Witness, end_it, tasks
 
 LIMIT_S: Final = 10_000.0
 """Virtual seconds after which a story that has not ended never will."""
@@ -98,11 +98,11 @@ class Play:
     faults: list[str] = field(factory=list)
 
     async def run(self, n: int) -> None:
-        before = set(_tasks())
+        before = set(tasks())
         self.system = self.witness.open(self.story.spec(self.witness))
         steps = Steps(n, self.strike)
         async with trio.open_nursery() as around:
-            around.start_soon(self._end_it)
+            around.start_soon(end_it, LIMIT_S, self.faults)
             async with trio.open_nursery() as waiters:
                 trio.lowlevel.add_instrument(steps)
                 try:
@@ -114,7 +114,7 @@ class Play:
                     trio.lowlevel.remove_instrument(steps)
             around.cancel_scope.cancel()
         self.steps = steps.taken
-        self.faults += [f"{task.name} was left" for task in _tasks() if task not in before]
+        self.faults += [f"{task.name} was left" for task in tasks() if task not in before]
         self.faults += [f"{path or '/'} is registered" for path in self.system.stage.registry]
         self.faults += self.witness.broken()
         self.faults += self._outside()
@@ -163,27 +163,6 @@ class Play:
             self.thrown is not None and self.raised is not self.thrown
         ):
             yield f"out came {self.raised!r}, not {expected}"
-
-    async def _end_it(self) -> None:
-        """Break every shield of a story that does not end, so that it fails instead of holding the tests up."""
-        await trio.sleep(LIMIT_S)
-        for task in _tasks():
-            self.faults.append(f"{task.name} never ended")
-            status = task._cancel_status
-            while status is not None:
-                status._scope.shield = False
-                status = status._parent
-        self.host.cancel()
-        raise AssertionError(self.faults)
-
-
-def _tasks() -> Iterator[trio.lowlevel.Task]:
-    root = trio.lowlevel.current_root_task()
-    waiting = [root] if root is not None else []
-    while waiting:
-        task = waiting.pop()
-        yield task
-        waiting += [each for nursery in task.child_nurseries for each in nursery.child_tasks]
 
 
 def play(story: Story, stroke: Stroke = Stroke.NOTHING, n: int = 0, seed: int = 1) -> Play:

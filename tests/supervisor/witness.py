@@ -12,14 +12,16 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final, TypeAlias
 
 import trio
-from attrs import define, evolve, field, frozen
+from attrs import AttrsInstance, define, evolve, field, fields, frozen
 
 from callsheet.actors.actor import Actor
 from callsheet.actors.cell import Cell
 from callsheet.actors.events import BecameZombie, Ended, Report, Then
+from callsheet.actors.ref import Ref
 from callsheet.actors.reply import Request
 from callsheet.actors.states import CellState
 from callsheet.actors.undelivered import Undelivered, Why
+from callsheet.actors.watch import Down, Restarted
 from callsheet.supervisor.child import Child
 from callsheet.supervisor.pool import Pool, PoolSpec
 from callsheet.supervisor.requests import RestartChild
@@ -41,7 +43,15 @@ class Trouble(Exception):
     """What a part raises."""
 
 
-@frozen
+def briefly(value: AttrsInstance) -> str:
+    """Only what is not as usual: trees in failures shall be readable."""
+    usual = type(value)(*(["?"] if hasattr(value, "name") else []))
+    told = [f"{each.name}={getattr(value, each.name)!r}" for each in fields(type(value))]
+    known = {f"{each.name}={getattr(usual, each.name)!r}" for each in fields(type(value))}
+    return f"{type(value).__name__}({', '.join(each for each in told if each not in known)})"
+
+
+@frozen(repr=False)
 class Part:
     """What one child does. Times are seconds."""
 
@@ -57,6 +67,12 @@ class Part:
     plain: bool = False
     """Plain functions only: it needs no task. All times must be 0."""
 
+    def __repr__(self) -> str:
+        return briefly(self)
+
+    def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
+        printer.text(repr(self))  # hypothesis would spell every field out
+
 
 @frozen(eq=False)
 class Line:
@@ -71,6 +87,13 @@ class Question(Request[int]):
     """Answered with its number."""
 
     n: int
+
+
+@frozen(eq=False)
+class Watch:
+    """Monitor this actor."""
+
+    ref: Ref[Any]
 
 
 @frozen(eq=False)
@@ -114,7 +137,7 @@ class Recording(Undelivered):
         super().count(path, message, why)
         if isinstance(message, Line):
             self.witness.undelivered[message.n] += 1
-        elif why is not Why.LATE_REPLY:
+        elif why is not Why.LATE_REPLY and not isinstance(message, Watch | Down | Restarted):
             self.witness.strays.append(f"{type(message).__name__} to {path or '/'}: {why}")
 
 
@@ -136,6 +159,8 @@ class Witness:
     """Paths that somebody from outside ends, whenever he likes."""
     killed: set[int] = field(factory=set)
     """Lives that were cancelled."""
+    willing: set[int] = field(factory=set)
+    """Lives that ended by themselves, whatever their supervisor did meanwhile."""
     failed: set[int] = field(factory=set)
     """Lives that did not get through their start."""
     pools: set[str] = field(factory=set)
@@ -173,6 +198,8 @@ class Witness:
             self.renew(lambda budget: budget == ("shared", path) or budget[1].startswith(f"{path}/"))
             if actor.cell.generation == 1:
                 self.renew(lambda budget: budget == ("own", path))
+        if actor.cell._leaving is not None:
+            self.willing.add(life)
         if what in (FAILED, GONE) and actor.cell._killed:
             self.killed.add(life)
         if what == FAILED:
@@ -265,7 +292,9 @@ class Witness:
             least = len(place)
             for each in self.moments[first : ends[stopping.life]]:
                 at = place.get(each.path)
-                if at is None or each.path in self.left | self.apart or each.what not in (STOPPING, GONE, FAILED):
+                if at is None or each.what not in (STOPPING, GONE, FAILED):
+                    continue
+                if each.path in self.left | self.apart or each.life in self.willing:
                     continue
                 if at > least:
                     yield f"{each.path} was {each.what} after {stopping.names[least]}, which was started before it"
@@ -335,6 +364,7 @@ class Player(Actor[Any]):
         try:
             await self._take(self.part.start_s)
             if self.cell.generation in self.part.fails:
+                self.witness.willing.add(self.life)
                 raise Trouble("cannot start")
         except BaseException:
             self.witness.note(FAILED, self, self.life)
@@ -392,12 +422,13 @@ class Plain(Actor[Any]):
         act(self, self.witness, message)
 
 
-def act(actor: Actor[Any], witness: Witness, message: Any) -> None:
+def act(actor: Player | Plain, witness: Witness, message: Any) -> None:
     """Do what `message` says."""
     if isinstance(message, Question):
         message.reply.answer(message.n)
         return
     if message.what == "crash":
+        witness.willing.add(actor.life)
         raise Trouble(f"told to, by {message.n}")
     if message.what == "leave":
         actor.leave()
@@ -457,3 +488,41 @@ class WatchedPool(Pool):
             await super().on_stop()
         finally:
             self.witness.note(GONE, self, self.life)
+
+
+class Watcher(Actor[Any]):
+    """Writes down what monitors tell."""
+
+    def __init__(self, news: list[tuple[str, str]]) -> None:
+        self.news = news
+
+    def receive(self, message: Watch | Down | Restarted) -> None:
+        if isinstance(message, Watch):
+            self.monitor(message.ref)
+        else:
+            self.news.append((type(message).__name__, message.ref.path))
+
+
+# ---------------------------------------------------------------- around them
+
+
+def tasks() -> Iterator[trio.lowlevel.Task]:
+    """All tasks of this run."""
+    root = trio.lowlevel.current_root_task()
+    waiting = [root] if root is not None else []
+    while waiting:
+        task = waiting.pop()
+        yield task
+        waiting += [each for nursery in task.child_nurseries for each in nursery.child_tasks]
+
+
+async def end_it(after_s: float, faults: list[str]) -> None:
+    """Break every shield of a story that does not end by itself, so that it fails instead of holding the tests up."""
+    await trio.sleep(after_s)
+    for task in tasks():
+        faults.append(f"{task.name} never ended")
+        status = task._cancel_status
+        while status is not None:
+            status._scope.shield = False
+            status = status._parent
+    raise AssertionError(faults)
