@@ -449,6 +449,26 @@ async def test_the_scheduler_comes_back_although_nobody_pumps_its_wheel(autojump
         assert [0.1] == pytest.approx(rung)
 
 
+@pytest.mark.parametrize("strategy", list(Strategy))
+async def test_the_scheduler_and_its_siblings_leave_each_other_alone(
+    autojump_clock: trio.abc.Clock, strategy: Strategy
+) -> None:
+    """It stands first, and in no group: its crash takes nobody down, and no crash takes it down."""
+    troupe = Troupe()
+
+    async with system_of(troupe.child("a"), troupe.child("b"), strategy=strategy) as system:
+        troupe.since()
+        tell(system, "/a", ValueError("boom"))
+        await settle()
+        assert 1 == system.stage.registry["/scheduler"].generation
+        troupe.since()
+        tell(system, "/scheduler", "nobody tells a scheduler anything")
+        await trio.sleep(1)
+
+        assert 2 == system.stage.registry["/scheduler"].generation
+        assert [] == troupe.since()
+
+
 async def test_a_system_can_be_left_while_its_scheduler_waits(autojump_clock: trio.abc.Clock) -> None:
     """Nothing that stops needs the wheel."""
     troupe = Troupe()

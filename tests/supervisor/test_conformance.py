@@ -314,6 +314,62 @@ async def test_a_start_that_never_reports_ready_is_a_failed_start(autojump_clock
         assert {"": "running", "/a": "running"} == states(system)
 
 
+@pytest.mark.parametrize("cleanup_s", [0, 3])
+async def test_a_supervisor_that_does_not_get_up_in_time_takes_its_children_along(
+    autojump_clock: trio.abc.Clock, cleanup_s: int
+) -> None:
+    """With a finite budget to start in, a subtree is down as a whole when that is over: no name and no task is left."""
+    troupe = Troupe()
+
+    class Endless(Plain):
+        async def on_start(self) -> None:
+            await trio.sleep_forever()
+
+    class Cleaning(Plain):
+        async def on_stop(self) -> None:
+            with trio.move_on_after(cleanup_s, shield=True):
+                await trio.sleep_forever()
+            super().on_stop()
+
+    inner = spec(troupe.child("x", Cleaning), troupe.child("y", Endless))
+    async with ActorSystem(spec(troupe.child("a"))) as system:
+        with pytest.raises(ChildStartFailed, match="/inner could not start: StartTimeout"):
+            await system.start_child(subtree("inner", inner, start_budget_s=10))
+
+        assert 10 + cleanup_s == trio.current_time()
+        assert {"": "running", "/a": "running"} == states(system)
+        assert ["+a", "+x", "-x"] == troupe.since()
+
+
+@pytest.mark.parametrize("during", ["the boot", "a restart of others"])
+async def test_an_end_while_others_start_is_not_lost(autojump_clock: trio.abc.Clock, during: str) -> None:
+    """A child that crashes while a sibling is on its way up is mended as soon as that one is up."""
+    troupe = Troupe()
+
+    class Slow(Plain):
+        async def on_start(self) -> None:
+            await trio.sleep(10)
+            super().on_start()
+
+    class Brief(Tasked):
+        async def run(self) -> None:
+            if self.cell.generation == (1 if during == "the boot" else 2):
+                await trio.sleep(5)
+                raise BOOM
+            await super().run()
+
+    children = [troupe.child("a"), troupe.child("brief", Brief), troupe.child("slow", Slow)]
+    async with ActorSystem(spec(*children, strategy=Strategy.ONE_FOR_ALL)) as system:
+        if during == "a restart of others":
+            tell(system, "/a", BOOM)
+        await trio.sleep(60)
+
+        once = ["+a", "+brief", "-brief", "+slow", "-slow", "-a", "+a", "+brief", "+slow"]
+        before = [] if during == "the boot" else ["+a", "+brief", "+slow", "-a", "-slow", "-brief"]
+        assert [*before, *once] == troupe.since()
+        assert {"running"} == set(states(system).values())
+
+
 # ---------------------------------------------------------------- rows 4-6: stopping
 
 
