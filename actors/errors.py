@@ -109,7 +109,7 @@ class NameTaken(ActorError):
 
 @define(slots=False)
 class WrongMessage(ActorError, TypeError):
-    """In checked mode: an actor was sent what it did not declare. The message was not taken."""
+    """A supervisor was asked, or in checked mode any actor sent, what it does not take. Nothing was done."""
 
     path: str
     kind: type
@@ -120,7 +120,7 @@ class WrongMessage(ActorError, TypeError):
         if len(self.accepted) > MAX_NAMED:
             names.append(f"{len(self.accepted) - MAX_NAMED} more")
         takes = _either(names) if names else "no messages at all"
-        return f"{self.path} was sent a {_name(self.kind)}: it takes {takes}"
+        return f"{self.path or '/'} was sent a {_name(self.kind)}: it takes {takes}"
 
 
 def _name(kind: type) -> str:

@@ -7,12 +7,12 @@ Rule: nothing is dropped in silence, and telling of it harms nobody.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never, assert_never
 
 import trio
 
 from .alarms import Tick
-from .errors import ActorDown, MessageDropped
+from .errors import ActorDown, MessageDropped, WrongMessage
 from .exits import Crashed, Killed
 from .reply import reply_of
 from .undelivered import Why
@@ -46,6 +46,14 @@ def refuse(cell: Cell[Any], message: object, why: Why, error: BaseException | No
             cell.mail.on_undelivered(message, why)
         except Exception:  # noqa: BLE001 -- logged; the rest is told of too
             _log.exception("on_undelivered of %s failed", cell.path)
+
+
+def refuse_wrong(cell: Cell[Any], message: Never, takes: tuple[type, ...]) -> None:
+    """A request that a supervisor does not take fails: it must not crash over that, and take its children along."""
+    reply = reply_of(message)
+    if reply is None:
+        assert_never(message)
+    reply.fail(WrongMessage(cell.path, type(message), takes))
 
 
 def _failure(cell: Cell[Any], why: Why, error: BaseException | None) -> BaseException:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, TypeAlias, assert_never
+from typing import Any, Final, TypeAlias
 
 import trio
 from attrs import define, field, frozen
@@ -23,7 +23,7 @@ from ..actors.events import BecameZombie, CouldNotStart, Delayed, Ended, GaveUp,
 from ..actors.exits import Crashed, Exit, Killed, Shutdown, StartFailed, error_of, is_abnormal
 from ..actors.mailbox import UNBOUNDED, Mail
 from ..actors.ref import Ref
-from ..actors.refusal import Internal
+from ..actors.refusal import Internal, refuse_wrong
 from ..actors.reply import Request
 from ..actors.states import CellState
 from ..actors.timers import Timer
@@ -220,7 +220,7 @@ class Pool(Actor[PoolMessage]):
                 if self._is_down(cell):
                     cell.begin()
             case _:
-                assert_never(message)
+                refuse_wrong(self.cell, message, (Spawn, StopOne))
 
     def _is_down(self, cell: Cell[Any]) -> bool:
         return self.children.get(cell.name) is cell and cell.state is CellState.DOWN
@@ -368,10 +368,12 @@ def spawn(pool: Ref[Spawn], *arguments: object, name: str | None = None) -> Ref[
     To know whether it has started, ask the pool to `Spawn` instead. name: default, a number. Whoever starts thousands in a
     row calls `trio.lowlevel.checkpoint` now and then, or everybody else waits.
 
-    Raises ActorDown when the pool is not up, PoolFull, DuplicateChild.
+    Raises ActorDown when the pool is not up, PoolFull, DuplicateChild; TypeError when it is no pool.
     """
     cell = pool._cell  # noqa: SLF001 -- a Ref and its cell are one thing
     actor = cell.actor
-    if not isinstance(actor, Pool) or cell.stopping or cell.state is CellState.STOPPING:
+    if actor is not None and not isinstance(actor, Pool):
+        raise TypeError(f"spawn needs the Ref of a pool: {cell.path or '/'} is a {type(actor).__name__}")
+    if actor is None or cell.stopping or cell.state is CellState.STOPPING:
         raise cell.down()
     return cell.stage.run_in_context(actor.spawn, arguments, name).ref

@@ -8,18 +8,27 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 from ..actors.ref import Ref
 from ..actors.reply import Request
+from ..store.described import bounded
 from .spec import ChildSpec
+
+
+def _is_spec(request: object, _attribute: Any, spec: Any) -> None:
+    if not isinstance(spec, ChildSpec):
+        name = type(request).__name__
+        raise TypeError(
+            f"{name} needs a ChildSpec, not {bounded(repr(spec), 100)}: ChildSpec(name, make), or subtree(...)"
+        )
 
 
 @frozen(eq=False)
 class StartChild(Request[Ref[Any]]):
     """Start one child more, after the others. Fails with DuplicateChild, ChildStartFailed (it is not kept then), NameTaken."""
 
-    spec: ChildSpec
+    spec: ChildSpec = field(validator=_is_spec)
 
 
 @frozen(eq=False)
@@ -51,4 +60,4 @@ class RemoveChild(Request[None]):
 class ReplaceChild(Request[Ref[Any]]):
     """Stop the child of this name, if there is one, and start this instead, in its place. Fails as StartChild does."""
 
-    spec: ChildSpec
+    spec: ChildSpec = field(validator=_is_spec)

@@ -158,6 +158,10 @@ class SupervisorSpec:
     auto_shutdown: AutoShutdown = AutoShutdown.NEVER
 
     def __attrs_post_init__(self) -> None:
+        if not _are_specs(self.children):
+            raise InvalidSpec(
+                "SupervisorSpec", ("children must be ChildSpecs in a tuple: (first, second), or (only,)",)
+            )
         names = Counter(child.name for child in self.children)
         twice = sorted(name for name, n in names.items() if n > 1)
         significant = [child.name for child in self.children if child.significant]
@@ -170,6 +174,10 @@ class SupervisorSpec:
                 f"significant children ({', '.join(significant)}) need an auto_shutdown other than never",
             ),
         )
+
+
+def _are_specs(children: object) -> bool:
+    return isinstance(children, tuple | list) and all(isinstance(each, ChildSpec) for each in children)
 
 
 def refuse(what: str, *rules: tuple[bool, str]) -> None:

@@ -29,7 +29,7 @@ from ..actors.events import (
     Then,
 )
 from ..actors.exits import Crashed, Exit, Shutdown, StartFailed, error_of
-from ..actors.refusal import Internal
+from ..actors.refusal import Internal, refuse_wrong
 from ..actors.scheduler import Scheduler
 from ..actors.states import CellState
 from ..actors.timers import Timer
@@ -140,7 +140,7 @@ class Supervisor(Actor[SupervisorMessage]):
             case StartChild() | StopChild() | RestartChild() | RemoveChild() | ReplaceChild():
                 await oblige(self, message)
             case _:
-                assert_never(message)
+                refuse_wrong(self.cell, message, (StartChild, StopChild, RestartChild, RemoveChild, ReplaceChild))
 
     # -- what follows from an end
 

@@ -26,6 +26,7 @@ from ..actors.scheduler import Scheduler
 from ..actors.seams import Seams
 from ..actors.stage import Stage
 from ..actors.undelivered import Undelivered
+from ..store.described import bounded
 from .errors import SupervisionError
 from .requests import RemoveChild, ReplaceChild, RestartChild, StartChild, StopChild
 from .spec import Backoff, ChildSpec, Intensity, SupervisorSpec
@@ -82,6 +83,10 @@ class ActorSystem:
     _started: trio.Event = field(factory=trio.Event, init=False)
     _ended: Exit | None = field(default=None, init=False)
     _fatal: BaseException | None = field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        if not isinstance(self.spec, SupervisorSpec):
+            raise TypeError(f"ActorSystem needs a SupervisorSpec, not {bounded(repr(self.spec), 100)}")
 
     def __repr__(self) -> str:
         if self._block is None:
