@@ -200,7 +200,9 @@ class Mailbox(Generic[M]):
     async def send(self, message: M) -> None:
         """Put `message`, waiting for room as long as it takes. Cancelling takes nothing; raises what `close` was given."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        if not self._senders and self._fits(message):
+        if self._fits(
+            message
+        ):  # while others wait, only to replace what waits: room is theirs as soon as there is some
             self.put(message)
             await trio.lowlevel.cancel_shielded_checkpoint()
             return

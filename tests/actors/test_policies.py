@@ -306,6 +306,26 @@ async def test_a_message_that_waited_for_room_can_be_replaced_by_a_newer_one(aut
         assert {Why.COALESCED: 2} == dict(world.stage.undelivered.by_why())
 
 
+async def test_a_key_that_waits_already_is_replaced_while_others_wait_for_room(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """Replacing needs no room, so nobody is kept waiting for it, and nobody is overtaken."""
+    async with open_world() as world:
+        log: list[Any] = []
+        cell, free = await busy(world, Tasked, log, Mail(capacity=1, coalesce=by_place))
+        cell.ref.tell(Reading("attic", 1))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cell.ref.send, Reading("cellar", 2))
+            await settle()
+
+            with trio.fail_after(0.1):
+                await cell.ref.send(Reading("attic", 3))
+            free.set()
+
+        await settle()
+        assert [Reading("attic", 3), Reading("cellar", 2)] == log
+
+
 async def test_sending_to_an_actor_with_room_is_a_checkpoint_and_a_tell(autojump_clock: trio.abc.Clock) -> None:
     """`send` never waits without need, and never starves others."""
     async with open_world() as world:
