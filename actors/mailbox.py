@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from enum import StrEnum
+from functools import partial
 from itertools import islice
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -152,40 +153,32 @@ class Mailbox(Generic[M]):
         mail = self.mail
         if mail.coalesce is not None:
             return self._coalesce(message, mail.coalesce(message))
-        taken = self._make_room(message)
-        if taken:
-            self._append(message)
-        return taken is not None
+        return self._add(message, self._append)
 
-    def _make_room(self, message: M) -> bool | None:
-        """By the policy: True to take `message`, False when it was dropped, None to reject it."""
+    def _add(self, message: M, append: Callable[[M], object]) -> bool:
+        """Take `message` as the policy says; what is dropped is told of last, since whoever hears of it may send again."""
         if not self._is_full():
+            append(message)
             return True
         match self.mail.overflow:
             case Overflow.REJECT:
-                return None
+                return False
             case Overflow.DROP_NEWEST:
                 self.on_drop(message, Why.FULL)
-                return False
             case Overflow.DROP_OLDEST:
-                self.on_drop(self._pop_oldest(), Why.DROPPED_OLDEST)
-                return True
+                oldest = self._pop_oldest()
+                append(message)
+                self.on_drop(oldest, Why.DROPPED_OLDEST)
+        return True
 
     def _coalesce(self, message: M, key: Hashable) -> bool:
         keyed = self._keyed = self._keyed if self._keyed is not None else {}
-        if key is None:
-            key = object()
-        former = keyed.get(key, self)
+        former = keyed.get(key, self) if key is not None else self
         if former is not self:
             keyed[key] = message
             self.on_drop(former, Why.COALESCED)  # type: ignore[arg-type]  # it is not the sentinel
             return True
-        taken = self._make_room(message)
-        if taken:
-            keyed[key] = message
-            if self._reader is not None:
-                self.wake()
-        return taken is not None
+        return self._add(message, partial(self._append, key=key))
 
     def _pop_oldest(self) -> M:
         for items, first in ((self._batch, self._next), (self._items, 0)):
@@ -200,9 +193,7 @@ class Mailbox(Generic[M]):
     async def send(self, message: M) -> None:
         """Put `message`, waiting for room as long as it takes. Cancelling takes nothing; raises what `close` was given."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        if self._fits(
-            message
-        ):  # while others wait, only to replace what waits: room is theirs as soon as there is some
+        if self._fits(message):  # when others wait, only to replace what waits: room is given to them first
             self.put(message)
             await trio.lowlevel.cancel_shielded_checkpoint()
             return
@@ -243,9 +234,9 @@ class Mailbox(Generic[M]):
             self._news += isinstance(message, NEWS)
         self._append(message)
 
-    def _append(self, message: M) -> None:
+    def _append(self, message: M, key: Hashable | None = None) -> None:
         if self._keyed is not None:
-            self._keyed[object()] = message
+            self._keyed[object() if key is None else key] = message
         elif self._items is None:
             self._items = [message]
         else:
