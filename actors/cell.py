@@ -22,7 +22,7 @@ from .alarms import Alarms, Tick
 from .checked import declared
 from .errors import ActorDown, StartTimeout
 from .exits import NORMAL, SHUTDOWN, Crashed, Exit, Killed, StartFailed, ends_program, error_of
-from .incarnation import First, live
+from .incarnation import First, crashed_after, live
 from .mailbox import UNBOUNDED, Mail, Mailbox
 from .ref import Ref
 from .refusal import refuse
@@ -428,7 +428,7 @@ class Cell(Generic[M]):
         try:
             cleaning = self.actor.on_stop()
         except BaseException as error:  # noqa: BLE001 -- its supervisor judges it
-            cleaning, exit_ = None, Crashed(error)
+            cleaning, exit_ = None, crashed_after(exit_, error)
         if cleaning is None:
             self.finish(exit_)
         else:

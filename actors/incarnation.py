@@ -15,7 +15,7 @@ from attrs import define
 
 from .actor import Actor
 from .cancellation import is_cancellation
-from .exits import NORMAL, Crashed, Exit, Shutdown, StartFailed
+from .exits import NORMAL, Crashed, Exit, Shutdown, StartFailed, error_of
 
 if TYPE_CHECKING:
     from .cell import Cell
@@ -57,7 +57,7 @@ async def _until_its_end(cell: Cell[Any], actor: Actor[Any], first: First) -> Ex
             raise
         return StartFailed(error)  # its supervisor judges it
     if first.cleaning is not None:
-        return await _clean_up(first.cleaning) or first.exit_
+        return await _clean_up(first.cleaning, first.exit_)
     try:
         if first.handling is None:
             await trio.lowlevel.checkpoint_if_cancelled()  # killed while it started, whatever it made of that
@@ -68,11 +68,11 @@ async def _until_its_end(cell: Cell[Any], actor: Actor[Any], first: First) -> Ex
         exit_ = cell.own_exit()
     except BaseException as error:
         if is_cancellation(error):
-            await _clean_up(actor)
+            await _clean_up(actor, Shutdown())
             raise
         exit_ = Crashed(error)  # its supervisor judges it
     cell.is_stopping()
-    return await _clean_up(actor) or exit_
+    return await _clean_up(actor, exit_)
 
 
 async def _handle(cell: Cell[Any], handling: Awaitable[None], message: Any) -> None:
@@ -83,8 +83,8 @@ async def _handle(cell: Cell[Any], handling: Awaitable[None], message: Any) -> N
         raise
 
 
-async def _clean_up(what: Actor[Any] | Awaitable[None]) -> Exit | None:
-    """Run `on_stop`, or what it returned."""
+async def _clean_up(what: Actor[Any] | Awaitable[None], exit_: Exit) -> Exit:
+    """Run `on_stop`, or what it returned, after an end like `exit_`."""
     try:
         cleaning = what.on_stop() if isinstance(what, Actor) else what
         if cleaning is not None:
@@ -92,5 +92,13 @@ async def _clean_up(what: Actor[Any] | Awaitable[None]) -> Exit | None:
     except BaseException as error:
         if is_cancellation(error):
             raise
-        return Crashed(error)  # its supervisor judges it
-    return None
+        return crashed_after(exit_, error)  # its supervisor judges it
+    return exit_
+
+
+def crashed_after(exit_: Exit, error: BaseException) -> Crashed:
+    """`on_stop` raised `error`; what the actor had crashed over before is its context, as in a `finally`."""
+    former = error_of(exit_)
+    if former is not error and error.__context__ is None:
+        error.__context__ = former
+    return Crashed(error)

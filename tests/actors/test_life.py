@@ -245,6 +245,39 @@ async def test_a_failing_on_stop_is_a_crash(autojump_clock: trio.abc.Clock) -> N
         assert isinstance(exit_, Crashed)
 
 
+@pytest.mark.parametrize("moment", ["plain", "plain, waiting to clean up", "with a task"])
+async def test_a_crash_is_not_forgotten_over_a_failing_on_stop(autojump_clock: trio.abc.Clock, moment: str) -> None:
+    """The exit is the last error, with what the actor crashed over as its context: a log shows both."""
+
+    class Untidy(Actor[Any]):
+        def receive(self, message: Any) -> Any:
+            raise message
+
+        def on_stop(self) -> Any:
+            if "waiting" in moment:
+                return self.fail()
+            raise OSError("dirt")
+
+        async def fail(self) -> None:
+            raise OSError("dirt")
+
+    class Tasked(Untidy):
+        async def receive(self, message: Any) -> None:
+            raise message
+
+    async with open_world() as world:
+        boom = ValueError("boom")
+        cell = await world.start("a", Tasked if moment == "with a task" else Untidy)
+
+        cell.ref.tell(boom)
+        await cell.wait_gone()
+
+        [(_, exit_)] = world.exits
+        assert isinstance(exit_, Crashed)
+        assert "crashed: OSError: dirt" == str(exit_)
+        assert boom is exit_.error.__context__
+
+
 async def test_two_living_actors_cannot_share_a_name(autojump_clock: trio.abc.Clock) -> None:
     """A path names one logical actor; it is free again when that one has ended for good."""
     async with open_world() as world:
