@@ -514,12 +514,11 @@ async def main():
             ChildSpec("busy", lambda: Busy("busy")),
         )
         async with ActorSystem(SupervisorSpec(children)) as system:
-            MODE = sys.argv[1]
-            if MODE == "busy":
-                system.whereis("/busy").tell("work")
-            else:
-                say("waiting")
             try:
+                if sys.argv[1] == "busy":
+                    system.whereis("/busy").tell("work")
+                else:
+                    say("waiting")
                 await trio.sleep_forever()
             finally:
                 say("body ends")
