@@ -17,7 +17,7 @@ from attrs import define, field, frozen
 
 from callsheet.supervisor.spec import AutoShutdown, Backoff, Intensity, Restart, Strategy
 
-from .witness import Line, Part, Question, briefly
+from .players import Line, Part, Question, briefly
 
 UP: Final = "up"
 WAITING: Final = "waiting"

@@ -32,7 +32,8 @@ from callsheet.supervisor.requests import RemoveChild, ReplaceChild, RestartChil
 from callsheet.supervisor.spec import Backoff, Restart, Strategy, SupervisorSpec
 from callsheet.supervisor.system import ActorSystem, SystemGaveUp
 
-from .witness import FAILED, GONE, STARTING, STOPPING, UP, Line, Part, Witness, end_it, tasks
+from .players import FAILED, GONE, STARTING, STOPPING, UP, Line, Part
+from .witness import Witness, end_it, tasks
 
 LIMIT_S: Final = 10_000.0
 """Virtual seconds after which a story that has not ended never will."""
@@ -190,7 +191,7 @@ def tell(system: ActorSystem, witness: Witness, path: str, what: str) -> None:
         ref.tell(Line(n, what))
 
 
-SLOW: Final = Part(start_s=1, stop_s=1)
+SLOW: Final = Part(start_s=1, stop_s=1, work_s=0.25)
 """It takes its time."""
 OVERDUE: Final = Part(stop_s=20)
 """It takes more time to stop than it is given."""
@@ -339,7 +340,7 @@ def test_a_host_that_is_cancelled_at_any_moment_leaves_nothing(story: str) -> No
 @pytest.mark.parametrize("story", STORIES)
 def test_a_body_that_fails_or_a_supervisor_that_is_killed_leaves_nothing(story: str, stroke: Stroke) -> None:
     """The same; what the body raised comes out as it was, and a killed root is a system that gave up."""
-    assert {} == sweep(STORIES[story], stroke, every=6)
+    assert {} == sweep(STORIES[story], stroke, every=12)
 
 
 @pytest.mark.slow
