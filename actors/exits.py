@@ -37,7 +37,7 @@ class Crashed:
     error: BaseException
 
     def __str__(self) -> str:
-        return f"crashed: {type(self.error).__name__}: {self.error}"
+        return f"crashed: {_told(self.error)}"
 
 
 @frozen(eq=False)
@@ -47,7 +47,7 @@ class StartFailed:
     error: BaseException
 
     def __str__(self) -> str:
-        return f"could not start: {type(self.error).__name__}: {self.error}"
+        return f"could not start: {_told(self.error)}"
 
 
 @frozen(eq=False)
@@ -63,6 +63,9 @@ class Killed:
 NORMAL: Final = Normal()
 SHUTDOWN: Final = Shutdown()
 """Made once: every end of every actor is one of the two, as a rule."""
+
+MAX_WITHIN: Final = 4
+"""Exits within exits that are told of: each supervisor that gives up names the one below it, and a tree may be deep."""
 
 Exit: TypeAlias = Normal | Shutdown | Crashed | StartFailed | Killed
 
@@ -87,3 +90,20 @@ def ends_program(error: BaseException | None) -> bool:
         elif isinstance(each, SystemExit | KeyboardInterrupt):
             return True
     return False
+
+
+def _told(error: BaseException) -> str:
+    """An error in words: with all that it says of the exits within it, or else with the last of them alone."""
+    innermost, within = error, 0
+    while (inner := _inner(innermost)) is not None:
+        innermost, within = inner, within + 1
+    name = type(error).__name__
+    if within <= MAX_WITHIN:
+        return f"{name}: {error}"
+    return f"{name}, {within - 1} more within it, and {type(innermost).__name__}: {innermost}"
+
+
+def _inner(error: BaseException) -> BaseException | None:
+    """The error behind the exit that `error` is about."""
+    exit_ = getattr(error, "exit", None)
+    return exit_.error if isinstance(exit_, Crashed | StartFailed) else None

@@ -7,13 +7,14 @@ Rule: nothing is dropped in silence, and telling of it harms nobody.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Never, assert_never
 
 import trio
 
 from .alarms import Tick
 from .errors import ActorDown, MessageDropped, WrongMessage
-from .exits import Crashed, Killed
+from .exits import Crashed, Killed, ends_program
 from .reply import reply_of
 from .undelivered import Why
 from .watch import is_news_for
@@ -42,10 +43,17 @@ def refuse(cell: Cell[Any], message: object, why: Why, error: BaseException | No
     else:
         cell.stage.undelivered.count(cell.path, message, why)
     if cell.mail.on_undelivered is not None:
-        try:
-            cell.mail.on_undelivered(message, why)
-        except Exception:  # noqa: BLE001 -- logged; the rest is told of too
-            _log.exception("on_undelivered of %s failed", cell.path)
+        _tell(cell, message, why, cell.mail.on_undelivered)
+
+
+@trio.lowlevel.enable_ki_protection  # what it raises is not passed on: a Ctrl-C must not be among it
+def _tell(cell: Cell[Any], message: object, why: Why, on_undelivered: Callable[[Any, Why], object]) -> None:
+    try:
+        on_undelivered(message, why)
+    except BaseException as error:  # noqa: BLE001 -- logged; the rest is told of too
+        _log.exception("on_undelivered of %s failed", cell.path)
+        if ends_program(error):
+            cell.stage.on_fatal(error)
 
 
 def refuse_wrong(cell: Cell[Any], message: Never, takes: tuple[type, ...]) -> None:

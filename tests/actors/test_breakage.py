@@ -9,11 +9,13 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import pytest
 import trio
 import trio.testing
 
 from callsheet.actors.exits import Crashed
-from callsheet.actors.mailbox import Mail
+from callsheet.actors.mailbox import Mail, Overflow
+from callsheet.actors.undelivered import Why
 from callsheet.actors.watch import Monitor
 from callsheet.supervisor.spec import ChildSpec
 from callsheet.supervisor.system import ActorSystem
@@ -146,3 +148,61 @@ async def test_a_message_that_cannot_be_looked_at_harms_nobody(autojump_clock: t
 
         assert ["start 1", "stop 1", "start 2", "after", "stop 2"] == log
         assert {"/a": 2} == dict(system.undelivered.by_path())
+
+
+@pytest.mark.parametrize("overflow", [Overflow.DROP_OLDEST, Overflow.DROP_NEWEST])
+async def test_sending_again_what_was_dropped_makes_no_mailbox_larger(
+    autojump_clock: trio.abc.Clock, overflow: Overflow
+) -> None:
+    """A capacity holds, also where `on_undelivered` puts each dropped message back."""
+    async with open_world() as world:
+
+        def again(message: Any, why: Why) -> None:
+            if why is not Why.ENDED and message < 10:
+                sent.append(message + 10)
+                cell.ref.tell(message + 10)
+
+        cell = world.cell("a", partial(Role, []), Mail(capacity=4, overflow=overflow, on_undelivered=again))
+
+        sent = list(range(10))
+        for n in range(10):
+            cell.ref.tell(n)
+
+        assert 4 == cell.ref.waiting
+        assert len(sent) == 4 + world.stage.undelivered.total
+
+
+@BOTH_KINDS
+async def test_whatever_on_undelivered_raises_the_system_stands(autojump_clock: trio.abc.Clock, kind: Kind) -> None:
+    """It is called in the middle of others' work, so not even a BaseException comes out of it."""
+
+    def fail(message: Any, _why: Why) -> None:
+        raise GeneratorExit
+
+    async with ActorSystem() as system:
+        log: list[Any] = []
+        ref = await system.start_child(ChildSpec("a", partial(kind, log), mail=Mail(on_undelivered=fail)))
+        ref.tell(ValueError("boom"))
+        ref.tell("after")
+        await settle()
+        await system.stop_child(ref)
+        await system.remove_child("a")
+        ref.tell("too late")
+
+        assert ["start 1", "stop 1", "start 2", "after", "stop 2"] == log
+        assert 2 == system.undelivered.total
+
+
+async def test_an_exit_in_on_undelivered_ends_the_program(autojump_clock: trio.abc.Clock) -> None:
+    """A SystemExit ends the system and comes out of it, wherever in an actor it was raised."""
+
+    def leave(message: Any, _why: Why) -> None:
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit) as caught:
+        async with ActorSystem() as system:
+            ref = await system.start_child(ChildSpec("a", partial(Role, []), mail=Mail(on_undelivered=leave)))
+            ref.tell(ValueError("boom"))
+            await trio.sleep_forever()
+
+    assert 3 == caught.value.code
