@@ -208,6 +208,7 @@ async def test_a_child_that_is_stopped_during_its_delay_stays_down(autojump_cloc
         tell(system, "/a", ValueError("boom"))
         await trio.sleep(5)
         await system.stop_child("a")
+        assert 0 == len(system.stage.timers)
         await trio.sleep(60)
         assert ["+a", "-a"] == troupe.since()
         assert "down" == states(system)["/a"]

@@ -449,6 +449,24 @@ async def test_a_bad_end_during_a_stop_is_reported_and_stops_nothing(autojump_cl
     ]
 
 
+async def test_a_stop_during_a_restart_starts_nobody(autojump_clock: trio.abc.Clock) -> None:
+    """A group that is being taken down when the system is left is not brought up again to be stopped."""
+    troupe = Troupe()
+
+    class Slow(Plain):
+        async def on_stop(self) -> None:
+            await trio.sleep(2)
+            super().on_stop()
+
+    children = [troupe.child("a"), troupe.child("b", Slow), troupe.child("c")]
+    async with ActorSystem(spec(*children, strategy=Strategy.ONE_FOR_ALL)) as system:
+        tell(system, "/a", BOOM)
+        await trio.sleep(1)
+
+    assert ["+a", "+b", "+c", "-a", "-c", "-b"] == troupe.since()
+    assert 2 == trio.current_time()
+
+
 # ---------------------------------------------------------------- rows 13-15: intensity and escalation
 
 
