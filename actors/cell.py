@@ -95,8 +95,8 @@ class Cell(Generic[M]):
     _asks: dict[Reply[Any], None] | None = field(default=None, init=False)
     _watchers: dict[Monitor, None] | None = field(default=None, init=False)
     _watching: dict[Monitor, None] | None = field(default=None, init=False)
-    _tries: tuple[object, int] | None = field(default=None, init=False)
-    """The message that was redelivered last, and how often."""
+    _tries: tuple[object, int, int] | None = field(default=None, init=False)
+    """The message that was redelivered last, how often, and after which generation; starts that failed count as one with it."""
 
     def __attrs_post_init__(self) -> None:
         self.mailbox = Mailbox(self.mail) if self.mail is UNBOUNDED else Mailbox(self.mail, self.refuse)
@@ -282,9 +282,11 @@ class Cell(Generic[M]):
         """`message` was in hand when we crashed: the next incarnation gets it again, or it is undelivered."""
         if type(message) is Tick:
             return
-        tries = self._tries[1] if self._tries is not None and self._tries[0] is message else 0
+        former, tries, generation = self._tries or (None, 0, 0)
+        if former is not message or generation + 1 != self.generation:  # the same object may be told many times
+            tries = 0
         if tries < self.mail.redeliver:
-            self._tries = (message, tries + 1)
+            self._tries = (message, tries + 1, self.generation)
             self.mailbox.put_back([message])
         else:
             self._tries = None
@@ -353,6 +355,15 @@ class Cell(Generic[M]):
         if self._alarms is None:
             return messages
         return [each.message if type(each) is Tick else each for each in messages if _is_live(each)]
+
+    def _forget_own(self) -> None:
+        """What only this incarnation could make use of: its alarms and monitors, and what they sent."""
+        if self._alarms is not None:
+            self._alarms.cancel_all()
+            self._alarms = None
+        for monitor in list(self._watching or ()):
+            monitor.forget()
+        self.mailbox.discard(self._is_own)
 
     def _is_own(self, message: object) -> bool:
         return type(message) is Tick or is_news_for(self, message)
@@ -470,19 +481,15 @@ class Cell(Generic[M]):
         """The incarnation is over: everything of it goes, what is the actor's stays."""
         if self._killed:
             exit_ = Killed()
+        if self._tries is not None and not self._has_run:
+            self._tries = (*self._tries[:2], self.generation)
         self.actor = self.task = self._scope = None
         self.exit, self.state = exit_, CellState.DOWN
-        if self._alarms is not None:
-            self._alarms.cancel_all()
-        if self._watching:
-            for monitor in list(self._watching):
-                monitor.forget()
+        if self._alarms is not None or self._watching is not None:
+            self._forget_own()
         if self._watchers:
             for monitor in [each for each in self._watchers if each.incarnation]:
                 monitor.tell(Down(monitor, exit_))
-        if self._alarms is not None or self._watching is not None:
-            self._alarms = None
-            self.mailbox.discard(self._is_own)  # what only this incarnation could make use of
         if self._asks:
             self._fail_asks()
         if self._settled is not None:

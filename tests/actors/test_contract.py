@@ -200,6 +200,41 @@ async def test_a_message_is_redelivered_as_often_as_the_mail_says(autojump_clock
 
 
 @BOTH_KINDS
+async def test_tries_are_counted_for_a_message_and_not_for_its_object(
+    autojump_clock: trio.abc.Clock, kind: Kind
+) -> None:
+    """The same object told again later is a message of its own; a start that fails in between gives no further try."""
+    tries: list[int] = []
+
+    def poison(role: Role) -> None:
+        tries.append(role.cell.generation)
+        raise ValueError("boom")
+
+    class Moody(kind):  # type: ignore[misc,valid-type]  # a test is given its base
+        def on_start(self) -> Any:
+            if self.cell.generation == 2:
+                raise OSError("not yet")
+            return super().on_start()
+
+    async with open_world() as world:
+        cell = await world.start("a", partial(Moody, []), Mail(redeliver=1))
+
+        async def tell_and_restart() -> None:
+            cell.ref.tell(poison)
+            while cell.ref.waiting or not cell.is_alive:
+                await settle()
+                if not cell.is_alive:
+                    await cell.start()
+                await settle()
+
+        await tell_and_restart()
+        await tell_and_restart()
+
+        assert [1, 3, 4, 5] == tries
+        assert {Why.CRASHED_OVER: 2} == dict(world.stage.undelivered.by_why())
+
+
+@BOTH_KINDS
 async def test_a_request_that_is_redelivered_can_still_be_answered(autojump_clock: trio.abc.Clock, kind: Kind) -> None:
     """Its asker waits over the crash, and gets the answer of the next incarnation."""
 
