@@ -145,6 +145,7 @@ class Undelivered:
             paths[path] += n
         n = whys.total()
         most, most_n = paths.most_common(1)[0]
+        most = most or "the root"
         reasons = ", ".join(f"{each:,} {why}" if len(whys) > 1 else why for why, each in whys.most_common())
         where = most if len(paths) == 1 else f"{len(paths):,} actors, {most_n:,} of them to {most}"
         last = self._last_type

@@ -380,6 +380,19 @@ async def test_a_system_that_is_not_open_says_so(autojump_clock: trio.abc.Clock)
     assert None is system.whereis("/scheduler")
 
 
+async def test_a_message_to_the_root_that_nobody_handles_is_told_of_by_name(
+    autojump_clock: trio.abc.Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The root has no path to be named by; a line of the log that ends in nothing would help nobody."""
+    system = ActorSystem()
+    async with system:
+        pass
+
+    system.root.tell(object())  # type: ignore[arg-type]
+
+    assert ["1 message is undelivered (ended): sent to the root; a recent one is a object"] == caplog.messages
+
+
 def test_systems_in_two_threads_share_nothing() -> None:
     """Two event loops, each with a system of the same names: messages, crashes and ends stay where they belong."""
     both_up = threading.Barrier(2, timeout=PATIENCE_S)
