@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
@@ -197,6 +197,33 @@ async def test_an_ask_may_wait_for_ever(autojump_clock: trio.abc.Clock) -> None:
                 request.reply.answer("at last")
 
             assert "at last" == await cell.ref.ask(request, timeout=math.inf)
+
+
+async def test_a_stall_of_the_event_loop_ends_each_ask_once(autojump_clock: trio.abc.Clock) -> None:
+    """Several deadlines that have passed at once: each asker hears AskTimeout, and an answer after that is late."""
+    clock = cast("trio.testing.MockClock", autojump_clock)
+    async with open_world() as world:
+        cell = await world.start("a", partial(Role, []))
+        requests = [Keep() for _ in range(3)]
+        failures: list[float] = []
+
+        async def ask(request: Keep, timeout_s: float) -> None:
+            try:
+                await cell.ref.ask(request, timeout=timeout_s)
+            except AskTimeout as error:
+                failures.append(error.timeout_s)
+
+        async with trio.open_nursery() as nursery:
+            for n, request in enumerate(requests):
+                nursery.start_soon(ask, request, 0.5 + n / 2)
+            await settle()
+            clock.jump(2)
+        for request in requests:
+            request.reply.answer("late")
+
+        assert [0.5, 1.0, 1.5] == sorted(failures)
+        assert {"/a": {"late_reply": 3}} == world.stage.undelivered.counts()
+        assert 0 == len(world.stage.timers)
 
 
 @pytest.mark.parametrize("timeout_s", [-1, -math.inf, math.nan])
