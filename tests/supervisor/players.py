@@ -6,7 +6,7 @@ Rule: what they do is in their part and in what they are told; nothing is decide
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -182,7 +182,7 @@ class WatchedSupervisor(Supervisor):
         super().__init__(spec)
         self.witness, self.life = witness, witness.life()
 
-    def on_start(self) -> Awaitable[None]:
+    def on_start(self) -> Coroutine[Any, Any, None]:
         self.witness.note(STARTING, self, self.life)
         return self._start()
 

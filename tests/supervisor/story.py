@@ -340,7 +340,7 @@ class Story:
         part = PARTS[op.how % len(PARTS)]
         role = Role(cell.name, part, backoff=BACKOFFS[op.how % len(BACKOFFS)], start_budget_s=1 + 30 * (op.who % 2))
         if op.kind == "start":
-            known = [each.name for each in self._cells() if each.parent is cell.actor]
+            known = [each.name for each in self._cells() if each.path.rpartition("/")[0] == cell.path != each.path]
             role = evolve(role, name=known[0] if known and op.how == 0 else f"n{self.numbers}")
         request: Request[Any] = self._of(op.kind, cell, self._child(role))
         expected = "nothing"

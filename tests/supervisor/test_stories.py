@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from typing import Final
 
 import pytest
 from attrs import evolve
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from callsheet.supervisor.spec import AutoShutdown, Restart, Strategy
+from callsheet.supervisor.spec import AutoShutdown, Intensity, Restart, Strategy
 
 from .model import Role
-from .story import AT_FIRST, BACKOFFS, ENDS, LIMITS, OPS, PARTS, Op, play
+from .story import ADVANCES_S, AT_FIRST, BACKOFFS, ENDS, LIMITS, OPS, PARTS, Op, play
 
 
 @st.composite
@@ -81,7 +82,12 @@ in_step = given(trees, st.lists(ops, min_size=10, max_size=40), st.sampled_from(
 in_a_crowd = given(trees, st.lists(ops | kills, min_size=10, max_size=60), st.sampled_from(ENDS), st.integers(0, 1_000))
 
 
+AT_THE_EDGE: Final = Role("root", kind="supervisor", children=(Role("a"),), limit=Intensity(1, 2))
+"""Two crashes two seconds apart are one too many."""
+
+
 @settings(max_examples=150, report_multiple_bugs=False)
+@example(AT_THE_EDGE, [Op("crash", 0, 0), Op("advance", 0, ADVANCES_S.index(2)), Op("crash", 0, 0)], "close")
 @in_step
 def test_one_thing_after_the_other_is_as_in_the_model(tree: Role, ops: list[Op], end: str) -> None:
     """States, generations, messages, answers and news are the model's after each operation; nothing is left at the end."""

@@ -135,6 +135,8 @@ class Play:
         root = getattr(self.system, "_root", None)
         self.late = root is not None and root.state is CellState.ENDED
         match self.stroke:
+            case Stroke.NOTHING:
+                pass
             case Stroke.CANCEL:
                 self.host.cancel()
             case Stroke.ERROR | Stroke.CTRL_C:

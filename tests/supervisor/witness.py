@@ -313,7 +313,7 @@ async def end_it(after_s: float, faults: list[str]) -> None:
     await trio.sleep(after_s)
     for task in tasks():
         faults.append(f"{task.name} never ended")
-        status = task._cancel_status
+        status: Any = task._cancel_status
         while status is not None:
             status._scope.shield = False
             status = status._parent
