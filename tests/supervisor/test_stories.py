@@ -17,7 +17,7 @@ from attrs import evolve
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from callsheet.supervisor.spec import AutoShutdown, Intensity, Restart, Strategy
+from callsheet.supervisor.spec import AutoShutdown, Backoff, Intensity, Restart, Strategy
 
 from .model import Role
 from .story import ADVANCES_S, AT_FIRST, BACKOFFS, ENDS, LIMITS, OPS, PARTS, Op, play
@@ -82,12 +82,21 @@ in_step = given(trees, st.lists(ops, min_size=10, max_size=40), st.sampled_from(
 in_a_crowd = given(trees, st.lists(ops | kills, min_size=10, max_size=60), st.sampled_from(ENDS), st.integers(0, 1_000))
 
 
+CRASH: Final = Op("crash", 0, 0)
 AT_THE_EDGE: Final = Role("root", kind="supervisor", children=(Role("a"),), limit=Intensity(1, 2))
 """Two crashes two seconds apart are one too many."""
+CALM: Final = evolve(AT_THE_EDGE, children=(Role("a", backoff=Backoff(0.5, 2)),), limit=Intensity(10, 1))
+"""A child that lived for two seconds waits for half a second again."""
+
+
+def after(seconds: float) -> Op:
+    """Let time pass."""
+    return Op("advance", 0, ADVANCES_S.index(seconds))
 
 
 @settings(max_examples=150, report_multiple_bugs=False)
-@example(AT_THE_EDGE, [Op("crash", 0, 0), Op("advance", 0, ADVANCES_S.index(2)), Op("crash", 0, 0)], "close")
+@example(AT_THE_EDGE, [CRASH, after(2), CRASH], "close")
+@example(CALM, [CRASH, after(0.5), CRASH, after(1), after(2), CRASH, after(0.5), CRASH], "close")
 @in_step
 def test_one_thing_after_the_other_is_as_in_the_model(tree: Role, ops: list[Op], end: str) -> None:
     """States, generations, messages, answers and news are the model's after each operation; nothing is left at the end."""
