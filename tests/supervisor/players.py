@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 STARTING: Final = "starting"
 UP: Final = "up"
 FAILED: Final = "failed"
+TOLD: Final = "told"
+"""A supervisor was asked to stop; it may be busy."""
 STOPPING: Final = "stopping"
 GONE: Final = "gone"
 
@@ -193,6 +195,10 @@ class WatchedSupervisor(Supervisor):
             self.witness.note(FAILED, self, self.life)
             raise
         self.witness.note(UP, self, self.life)
+
+    def told_to_stop(self) -> None:
+        self.witness.note(TOLD, self, self.life)
+        super().told_to_stop()
 
     async def on_stop(self) -> None:
         self.witness.note(STOPPING, self, self.life, tuple(self.children))

@@ -88,6 +88,9 @@ AT_THE_EDGE: Final = Role("root", kind="supervisor", children=(Role("a"),), limi
 CALM: Final = evolve(AT_THE_EDGE, children=(Role("a", backoff=Backoff(0.5, 2)),), limit=Intensity(10, 1))
 """A child that lived for two seconds waits for half a second again."""
 
+PARKS: Final = evolve(AT_THE_EDGE, children=(Role("a", parks=True, intensity=Intensity(1, 5)),))
+"""A child that is parked has all its restarts again once somebody restarts it."""
+
 
 def after(seconds: float) -> Op:
     """Let time pass."""
@@ -97,6 +100,7 @@ def after(seconds: float) -> Op:
 @settings(max_examples=150, report_multiple_bugs=False)
 @example(AT_THE_EDGE, [CRASH, after(2), CRASH], "close")
 @example(CALM, [CRASH, after(0.5), CRASH, after(1), after(2), CRASH, after(0.5), CRASH], "close")
+@example(PARKS, [CRASH, CRASH, Op("restart", 0, 0), CRASH], "close")
 @in_step
 def test_one_thing_after_the_other_is_as_in_the_model(tree: Role, ops: list[Op], end: str) -> None:
     """States, generations, messages, answers and news are the model's after each operation; nothing is left at the end."""

@@ -32,7 +32,7 @@ from callsheet.supervisor.requests import RemoveChild, ReplaceChild, RestartChil
 from callsheet.supervisor.spec import Backoff, Restart, Strategy, SupervisorSpec
 from callsheet.supervisor.system import ActorSystem, SystemGaveUp
 
-from .players import FAILED, GONE, STARTING, STOPPING, UP, Line, Part
+from .players import FAILED, GONE, STARTING, STOPPING, TOLD, UP, Line, Part
 from .witness import Witness, end_it, tasks
 
 LIMIT_S: Final = 10_000.0
@@ -361,5 +361,5 @@ def test_a_sweep_sees_every_part_of_a_life() -> None:
     pool_of_fifty = play(STORIES["a pool of fifty"])
 
     # ten at first; then five but c, that cannot; then all five; and again when c, that was told to meanwhile, crashes
-    assert {STARTING: 25, UP: 24, FAILED: 1, STOPPING: 24, GONE: 24} == counts
+    assert {STARTING: 25, UP: 24, FAILED: 1, TOLD: 6, STOPPING: 24, GONE: 24} == counts
     assert 50 == len({each.path for each in pool_of_fifty.witness.moments if each.path.startswith("/inner/")})

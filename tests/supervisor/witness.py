@@ -30,6 +30,7 @@ from .players import (
     GONE,
     STARTING,
     STOPPING,
+    TOLD,
     UP,
     Line,
     Part,
@@ -87,7 +88,7 @@ class Recording(Undelivered):
         if isinstance(message, Line):
             self.witness.undelivered[message.n] += 1
         elif why is not Why.LATE_REPLY and not isinstance(message, Watch | Down | Restarted):
-            self.witness.strays.append(f"{type(message).__name__} to {path or '/'}: {why}")
+            self.witness.strays.append(f"counted as undelivered: {type(message).__name__} to {path or '/'}: {why}")
 
 
 @define(eq=False)
@@ -96,6 +97,7 @@ class Witness:
 
     moments: list[Moment] = field(factory=list)
     verdicts: list[Judged | Renewed] = field(factory=list)
+    judged: set[tuple[Cell[Any], int]] = field(factory=set)
     left: set[str] = field(factory=set)
     """Paths that had a zombie."""
     sent: set[int] = field(factory=set)
@@ -103,7 +105,7 @@ class Witness:
     handled: Counter[int] = field(factory=Counter)
     undelivered: Counter[int] = field(factory=Counter)
     strays: list[str] = field(factory=list)
-    """What is no Line of ours, and was counted as undelivered."""
+    """What happened and never should have: runtime's own messages that count as undelivered, ends that are no ends."""
     apart: set[str] = field(factory=set)
     """Paths that somebody from outside ends, whenever he likes."""
     killed: set[int] = field(factory=set)
@@ -134,6 +136,9 @@ class Witness:
             self.left.add(report.path)
         elif isinstance(report, Ended):
             cell = registry[report.path]
+            if report.then is not Then.STOPPED and (cell.is_alive or (cell, report.generation) in self.judged):
+                self.strays.append(f"the end of {report.path}, generation {report.generation}, that had not come")
+            self.judged.add((cell, report.generation))
             self.verdicts.append(Judged(trio.current_time(), report, tuple(_budgets_of(cell))))
 
     def renew(self, is_whole: Callable[[Budget], bool]) -> None:
@@ -197,7 +202,8 @@ class Witness:
         stopping: set[str] = set()
         steps: defaultdict[int, list[str]] = defaultdict(list)
         for each in self.moments:
-            steps[each.life].append(each.what)
+            if each.what != TOLD:
+                steps[each.life].append(each.what)
             if each.what == STARTING:
                 if each.path in alive:
                     yield f"{each.path}: incarnation {each.life} began while {alive[each.path]} lived"
@@ -205,7 +211,7 @@ class Witness:
                 if each.path and (parent not in alive or parent in stopping):
                     yield f"{each.path} began when its parent had begun to stop"
                 alive[each.path] = each.life
-            elif each.what == STOPPING:
+            elif each.what in (TOLD, STOPPING):
                 stopping.add(each.path)
             elif each.what in (FAILED, GONE):
                 alive.pop(each.path, None)
@@ -274,7 +280,7 @@ class Witness:
         for n in sorted(self.sent):
             if self.handled[n] + self.undelivered[n] != 1:
                 yield f"message {n} was handled {self.handled[n]} times, and counted {self.undelivered[n]} times"
-        yield from (f"counted as undelivered: {each}" for each in self.strays)
+        yield from self.strays
 
 
 def _parent(path: str) -> str:
