@@ -235,6 +235,35 @@ async def test_tries_are_counted_for_a_message_and_not_for_its_object(
 
 
 @BOTH_KINDS
+async def test_a_message_that_was_handled_at_last_begins_anew(autojump_clock: trio.abc.Clock, kind: Kind) -> None:
+    """Redelivered and handled; the same object, told to a later incarnation, has all of its tries again."""
+    tries: list[int] = []
+
+    def fickle(role: Role) -> None:
+        tries.append(role.cell.generation)
+        if role.cell.generation in {1, 3}:
+            raise ValueError("boom")
+
+    async with open_world() as world:
+        cell = await world.start("a", partial(kind, []), Mail(redeliver=1))
+        cell.ref.tell(fickle)
+        await settle()
+        await cell.start()
+        await settle()
+        cell.request_stop()
+        await cell.wait_gone()
+        await cell.start()
+
+        cell.ref.tell(fickle)
+        await settle()
+        await cell.start()
+        await settle()
+
+        assert [1, 2, 3, 4] == tries
+        assert 0 == world.stage.undelivered.total
+
+
+@BOTH_KINDS
 async def test_a_request_that_is_redelivered_can_still_be_answered(autojump_clock: trio.abc.Clock, kind: Kind) -> None:
     """Its asker waits over the crash, and gets the answer of the next incarnation."""
 
