@@ -91,6 +91,11 @@ CALM: Final = evolve(AT_THE_EDGE, children=(Role("a", backoff=Backoff(0.5, 2)),)
 PARKS: Final = evolve(AT_THE_EDGE, children=(Role("a", parks=True, intensity=Intensity(1, 5)),))
 """A child that is parked has all its restarts again once somebody restarts it."""
 
+BESIDES: Final = Role(
+    "root", kind="supervisor", children=(Role("a"), Role("b"), Role("c", PARTS[3])), strategy=Strategy.ONE_FOR_ALL
+)
+"""The second may crash while the third is stopped for the first: it is started again with them, once."""
+
 
 def after(seconds: float) -> Op:
     """Let time pass."""
@@ -108,6 +113,7 @@ def test_one_thing_after_the_other_is_as_in_the_model(tree: Role, ops: list[Op],
 
 
 @settings(max_examples=150, report_multiple_bugs=False)
+@example(BESIDES, [CRASH, after(0.25), Op("crash", 1, 0), after(1)], "close", 1)
 @in_a_crowd
 def test_whatever_is_done_at_once_the_history_is_a_possible_one(tree: Role, ops: list[Op], end: str, seed: int) -> None:
     """Order, budgets, mail and waiters, whatever happens at any moment; nothing is left at the end."""

@@ -251,6 +251,8 @@ class Witness:
                     continue
                 if each.path in self.left | self.apart or each.life in self.willing:
                     continue
+                if each.what == FAILED and each.life in self.killed:  # perhaps it took too long to start
+                    continue
                 if at > least:
                     yield f"{each.path} was {each.what} after {stopping.names[least]}, which was started before it"
                 least = min(least, at)
