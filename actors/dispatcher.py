@@ -37,10 +37,10 @@ class Dispatcher:
 
     def add(self, cell: Cell[Any]) -> None:
         """Give `cell` its turn, soon. Call it once until then."""
-        self._ready.append(cell)
         if self._task is not None:
-            task, self._task = self._task, None
-            trio.lowlevel.reschedule(task)
+            trio.lowlevel.reschedule(self._task)  # first: in a foreign thread it raises, and nothing has changed
+            self._task = None
+        self._ready.append(cell)
 
     @trio.lowlevel.enable_ki_protection  # a Ctrl-C belongs to the main task, whatever runs when it comes
     async def run(self) -> None:

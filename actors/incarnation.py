@@ -42,8 +42,10 @@ async def live(cell: Cell[Any], scope: trio.CancelScope, actor: Actor[Any], firs
     try:
         with scope:
             exit_ = await _until_its_end(cell, actor, first)
-    except RuntimeError as error:  # nothing but `scope` raises here: the actor opened a scope in it, and left it open
-        exit_ = Crashed(error)
+    except BaseException as error:
+        if is_cancellation(error):
+            raise
+        exit_ = Crashed(error)  # of a scope or a nursery that the actor opened within ours, and held on to
     finally:  # also when a scope around us was cancelled: the bookkeeping is synchronous
         cell.finish(exit_)
 
@@ -68,8 +70,11 @@ async def _until_its_end(cell: Cell[Any], actor: Actor[Any], first: First) -> Ex
         exit_ = cell.own_exit()
     except BaseException as error:
         if is_cancellation(error):
-            await _clean_up(actor, Shutdown())
-            raise
+            ended = await _clean_up(actor, Shutdown())
+            if is_cancellation(error):
+                raise
+            # what was cancelled is a nursery of its own, closed by now: let out, it would cancel every actor in silence
+            return ended if isinstance(ended, Crashed) else Crashed(error)
         exit_ = Crashed(error)  # its supervisor judges it
     cell.is_stopping()
     return await _clean_up(actor, exit_)

@@ -253,11 +253,12 @@ class Mailbox(Generic[M]):
 
     def wake(self) -> None:
         """Let the reader look, whether or not something waits."""
-        reader, self._reader = self._reader, None
+        reader = self._reader
         if isinstance(reader, trio.lowlevel.Task):
             trio.lowlevel.reschedule(reader)
         elif reader is not None:
             reader.wake()
+        self._reader = None  # last: in a thread that is not trio's the call raises, and the next one shall be heard
 
     def take(self, limit: int) -> list[M]:
         """Up to `limit` of what waits, or the whole control lane alone when something is in it."""

@@ -66,8 +66,8 @@ class Stage:
     def dispatch(self, cell: Cell[Any]) -> None:
         """Give an actor without a task its turn."""
         if not self.dispatcher.is_running:
-            self.dispatcher.is_running = True
             self.spawn(self.dispatcher.run, "dispatcher")
+            self.dispatcher.is_running = True
         self.dispatcher.add(cell)
 
     @trio.lowlevel.enable_ki_protection  # whoever calls may be the main task

@@ -6,6 +6,7 @@ Not here: what a crash, a restart and a stop mean (`test_contract`), full mailbo
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,8 @@ import pytest
 import trio
 import trio.testing
 
-from callsheet.actors.exits import Crashed
+from callsheet.actors.events import Ended
+from callsheet.actors.exits import Crashed, error_of
 from callsheet.actors.mailbox import Mail, Overflow
 from callsheet.actors.undelivered import Why
 from callsheet.actors.watch import Monitor
@@ -146,8 +148,8 @@ async def test_a_message_that_cannot_be_looked_at_harms_nobody(autojump_clock: t
         await system.remove_child("a")
         ref.tell(Misfit())
 
-        assert ["start 1", "stop 1", "start 2", "after", "stop 2"] == log
-        assert {"/a": 2} == dict(system.undelivered.by_path())
+    assert ["start 1", "stop 1", "start 2", "after", "stop 2"] == log
+    assert {"/a": 2} == dict(system.undelivered.by_path())
 
 
 @pytest.mark.parametrize("overflow", [Overflow.DROP_OLDEST, Overflow.DROP_NEWEST])
@@ -189,8 +191,8 @@ async def test_whatever_on_undelivered_raises_the_system_stands(autojump_clock: 
         await system.remove_child("a")
         ref.tell("too late")
 
-        assert ["start 1", "stop 1", "start 2", "after", "stop 2"] == log
-        assert 2 == system.undelivered.total
+    assert ["start 1", "stop 1", "start 2", "after", "stop 2"] == log
+    assert 2 == system.undelivered.total
 
 
 async def test_an_exit_in_on_undelivered_ends_the_program(autojump_clock: trio.abc.Clock) -> None:
@@ -206,3 +208,68 @@ async def test_an_exit_in_on_undelivered_ends_the_program(autojump_clock: trio.a
             await trio.sleep_forever()
 
     assert 3 == caught.value.code
+
+
+class Nursing(Role):
+    """Has a nursery of its own, from its start to its end."""
+
+    async def on_start(self) -> None:
+        super().on_start()
+        self.stack = AsyncExitStack()
+        self.nursery = await self.stack.enter_async_context(trio.open_nursery())
+
+    async def on_stop(self) -> None:
+        super().on_stop()
+        self.nursery.cancel_scope.cancel()
+        await self.stack.aclose()
+
+
+async def test_a_task_that_an_actor_started_and_that_crashes_is_its_own_crash(autojump_clock: trio.abc.Clock) -> None:
+    """What cancels the nursery that an actor holds ends this actor, says why, and reaches nobody else."""
+
+    async def fail() -> None:
+        raise ValueError("boom")
+
+    async with ActorSystem() as system:
+        log: list[Any] = []
+        ref = await system.start_child(ChildSpec("a", partial(Nursing, log)))
+        ref.tell(lambda actor: actor.nursery.start_soon(fail))
+        await settle()
+        ref.tell("after")
+        await settle()
+
+    assert ["start 1", "stop 1", "start 2", "after", "stop 2"] == log
+    (ended,) = [each for _, each in system.reports.recent() if isinstance(each, Ended)]
+    error = error_of(ended.exit)
+    assert isinstance(error, ExceptionGroup)
+    assert ["boom"] == [str(each) for each in error.exceptions]
+
+
+async def test_an_actor_that_cancels_a_scope_it_holds_ends_alone(autojump_clock: trio.abc.Clock) -> None:
+    """It is a crash of that actor; the system, and the block that opened it, go on."""
+    async with ActorSystem() as system:
+        log: list[Any] = []
+        ref = await system.start_child(ChildSpec("a", partial(Nursing, log)))
+        ref.tell(lambda actor: actor.nursery.cancel_scope.cancel())
+        await settle()
+        ref.tell("after")
+        await settle()
+
+    assert ["start 1", "stop 1", "start 2", "after", "stop 2"] == log
+
+
+@BOTH_KINDS
+async def test_a_tell_from_a_foreign_thread_stops_nobody(kind: Kind) -> None:
+    """It raises in that thread, as everything of trio does; the next one that is right is heard."""
+    async with ActorSystem() as system:
+        log: list[Any] = []
+        ref = await system.start_child(ChildSpec("a", partial(kind, log)))
+        ref.tell("before")
+        await settle()
+
+        with pytest.raises(RuntimeError, match="must be called from async context"):
+            await trio.to_thread.run_sync(ref.tell, "wrong")
+        ref.tell("after")
+        await settle()
+
+    assert ["start 1", "before", "wrong", "after", "stop 1"] == log
