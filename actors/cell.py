@@ -144,7 +144,13 @@ class Cell(Generic[M]):
         self._has_run, self._leaving = False, None
         made: object = ...
         try:
-            made = actor = self.actor = self.factory()
+            made = actor = self.factory()
+            other = getattr(actor, "cell", None)
+            if other is not None and other.actor is actor:
+                raise ValueError(
+                    f"what makes {self.path} must return a new Actor each time: this one lives as {other.path}"
+                )
+            self.actor = actor
             actor.cell = self
             if self.stage.checked:
                 self.accepts = declared(type(actor))  # type: ignore[arg-type]  # a class is hashable, whatever its type parameter

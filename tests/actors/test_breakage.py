@@ -19,6 +19,7 @@ from callsheet.actors.exits import Crashed, error_of
 from callsheet.actors.mailbox import Mail, Overflow
 from callsheet.actors.undelivered import Why
 from callsheet.actors.watch import Monitor
+from callsheet.supervisor.errors import ChildStartFailed
 from callsheet.supervisor.spec import ChildSpec
 from callsheet.supervisor.system import ActorSystem
 
@@ -273,3 +274,20 @@ async def test_a_tell_from_a_foreign_thread_stops_nobody(kind: Kind) -> None:
         await settle()
 
     assert ["start 1", "before", "wrong", "after", "stop 1"] == log
+
+
+@BOTH_KINDS
+async def test_one_actor_object_cannot_live_twice(autojump_clock: trio.abc.Clock, kind: Kind) -> None:
+    """A `make` that returns an actor that lives already is a start failure that says so; the one that lives is untouched."""
+    log: list[Any] = []
+    only = kind(log)
+
+    async with ActorSystem() as system:
+        ref = await system.start_child(ChildSpec("a", lambda: only))
+        with pytest.raises(ChildStartFailed, match="must return a new Actor each time: this one lives as /a"):
+            await system.start_child(ChildSpec("b", lambda: only))
+        ref.tell(ValueError("boom"))
+        ref.tell("after")
+        await settle()
+
+    assert ["start 1", "stop 1", "start 2", "after", "stop 2"] == log
