@@ -28,6 +28,9 @@ Asked: TypeAlias = StartChild | StopChild | RestartChild | RemoveChild | Replace
 async def oblige(supervisor: Supervisor, request: Asked) -> None:
     """Do it, and tell whoever asked."""
     reply: Reply[Any] = request.reply
+    if supervisor.cell.stopping:  # it came in the moment before; a start would not be cut short any more
+        reply.fail(supervisor.cell.down())
+        return
     try:
         reply.answer(await _do(supervisor, request))
     except Exception as error:  # noqa: BLE001 -- whoever asked is told
