@@ -114,6 +114,7 @@ def test_one_thing_after_the_other_is_as_in_the_model(tree: Role, ops: list[Op],
 
 @settings(max_examples=150, report_multiple_bugs=False)
 @example(BESIDES, [CRASH, after(0.25), Op("crash", 1, 0), after(1)], "close", 1)
+@example(AT_THE_EDGE, [Op("start", 0, 9)], "close", 0)
 @in_a_crowd
 def test_whatever_is_done_at_once_the_history_is_a_possible_one(tree: Role, ops: list[Op], end: str, seed: int) -> None:
     """Order, budgets, mail and waiters, whatever happens at any moment; nothing is left at the end."""
