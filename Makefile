@@ -28,6 +28,7 @@ check: $(VENV)/.dev ## Formatting, lint, types, and the rules of the source tree
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy -p callsheet
 	@$(BIN)/mypy tests/typing
+	@$(BIN)/mypy examples
 	@$(BIN)/python -m pytest -q tests/test_tidy.py
 
 slow: $(VENV)/.dev ## Run the proofs that take minutes

@@ -110,6 +110,7 @@ if TYPE_CHECKING:
     from .supervisor.errors import DuplicateChild as DuplicateChild
     from .supervisor.errors import IntensityExceeded as IntensityExceeded
     from .supervisor.errors import InvalidSpec as InvalidSpec
+    from .supervisor.errors import NeededByAll as NeededByAll
     from .supervisor.errors import NotMyChild as NotMyChild
     from .supervisor.errors import PoolFull as PoolFull
     from .supervisor.errors import SupervisionError as SupervisionError
@@ -236,6 +237,7 @@ _HOME: Final[dict[str, str]] = {
     "DuplicateChild": "callsheet.supervisor.errors",
     "IntensityExceeded": "callsheet.supervisor.errors",
     "InvalidSpec": "callsheet.supervisor.errors",
+    "NeededByAll": "callsheet.supervisor.errors",
     "NotMyChild": "callsheet.supervisor.errors",
     "PoolFull": "callsheet.supervisor.errors",
     "SupervisionError": "callsheet.supervisor.errors",

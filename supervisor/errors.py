@@ -60,6 +60,16 @@ class ChildIsUp(SupervisionError):
 
 
 @define(slots=False)
+class NeededByAll(SupervisionError):
+    """The scheduler was to be stopped or replaced: nothing that waits in time would ever come. Nothing was done."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.path} cannot be stopped by itself: whoever waits in time would wait for ever; stop the system instead"
+
+
+@define(slots=False)
 class PoolFull(SupervisionError):
     """A pool has as many children as it may have; nothing was started."""
 

@@ -13,9 +13,10 @@ from ..actors.events import Ended, Then
 from ..actors.exits import SHUTDOWN, error_of
 from ..actors.ref import Ref
 from ..actors.reply import Reply
+from ..actors.scheduler import Scheduler
 from ..actors.states import CellState
 from .child import Child, ChildState
-from .errors import ChildIsUp, ChildStartFailed, DuplicateChild, NotMyChild
+from .errors import ChildIsUp, ChildStartFailed, DuplicateChild, NeededByAll, NotMyChild
 from .requests import RemoveChild, ReplaceChild, RestartChild, StartChild, StopChild
 from .spec import ChildSpec, Restart
 
@@ -45,11 +46,11 @@ async def _do(supervisor: Supervisor, request: Asked) -> Ref[Any] | None:
                 raise DuplicateChild(known.cell.path, known.shown)
             return await _start(supervisor, spec)
         case StopChild(child=which):
-            await _stop(supervisor, _own(supervisor, which))
+            await _stop(supervisor, _dispensable(_own(supervisor, which)))
         case RestartChild(child=which):
             return await _restart(supervisor, _own(supervisor, which))
         case RemoveChild(child=which):
-            _remove(supervisor, _own(supervisor, which))
+            _remove(supervisor, _dispensable(_own(supervisor, which)))
         case ReplaceChild(spec=spec):
             return await _replace(supervisor, spec)
         case _:
@@ -64,6 +65,12 @@ def _own(supervisor: Supervisor, which: str | Ref[Any]) -> Child:
     if child is None or (isinstance(which, Ref) and child.cell.ref is not which):
         told = which if isinstance(which, str) else which.path
         raise NotMyChild(supervisor.cell.path, told, len(supervisor.children))
+    return child
+
+
+def _dispensable(child: Child) -> Child:
+    if child.spec.make is Scheduler:
+        raise NeededByAll(child.cell.path)
     return child
 
 
@@ -119,7 +126,7 @@ async def _replace(supervisor: Supervisor, spec: ChildSpec) -> Ref[Any]:
     order = list(supervisor.children)
     former = supervisor.children.get(spec.name)
     if former is not None:
-        former.state = ChildState.STOPPED
+        _dispensable(former).state = ChildState.STOPPED
         await former.stop(for_good=True)
         supervisor.forget(former)
     if supervisor.cell.stopping:

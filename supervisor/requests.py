@@ -33,7 +33,11 @@ class StartChild(Request[Ref[Any]]):
 
 @frozen(eq=False)
 class StopChild(Request[None]):
-    """Stop this child, by name or Ref, within its budget; its spec is kept, unless it is temporary. Fails with NotMyChild."""
+    """
+    Stop this child, by name or Ref, within its budget; its spec is kept, unless it is temporary.
+
+    Fails with NotMyChild; NeededByAll for the scheduler.
+    """
 
     child: str | Ref[Any]
 

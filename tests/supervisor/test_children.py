@@ -17,7 +17,7 @@ from callsheet.actors.exits import Shutdown
 from callsheet.actors.ref import Ref
 from callsheet.actors.reply import Request
 from callsheet.actors.undelivered import Why
-from callsheet.supervisor.errors import ChildIsUp, ChildStartFailed, DuplicateChild, NotMyChild
+from callsheet.supervisor.errors import ChildIsUp, ChildStartFailed, DuplicateChild, NeededByAll, NotMyChild
 from callsheet.supervisor.requests import StartChild, StopChild
 from callsheet.supervisor.spec import Backoff, ChildSpec, Intensity, Restart, Strategy, SupervisorSpec
 from callsheet.supervisor.subtree import subtree
@@ -524,3 +524,19 @@ async def test_a_child_that_ended_by_itself_is_nobodys_child(autojump_clock: tri
         await system.start_child(child)
 
         assert ["+a", "-a", "+a"] == troupe.since()
+
+
+@pytest.mark.parametrize("wish", ["stop", "replace", "remove"])
+async def test_the_scheduler_cannot_be_stopped_by_itself(autojump_clock: trio.abc.Clock, wish: str) -> None:
+    """Whoever waits in time would wait for ever: it is refused with a sentence, and nothing is changed."""
+    async with ActorSystem() as system:
+        with pytest.raises(NeededByAll, match="/scheduler cannot be stopped by itself"):
+            if wish == "stop":
+                await system.stop_child("scheduler")
+            elif wish == "remove":
+                await system.remove_child("scheduler")
+            else:
+                await system.replace_child(ChildSpec("scheduler", Actor))
+
+        cell = system.stage.registry["/scheduler"]
+        assert ("running", 1) == (cell.state, cell.generation)

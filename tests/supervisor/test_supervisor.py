@@ -384,7 +384,7 @@ class _Hello(Request[str]):
     pass
 
 
-async def test_asking_a_parked_child_ends_with_its_timeout_and_a_forgotten_one_at_once(
+async def test_asking_a_parked_child_or_a_forgotten_one_fails_at_once(
     autojump_clock: trio.abc.Clock,
 ) -> None:
     """A child that is gone for good answers nobody, and says so at once."""
