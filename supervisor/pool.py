@@ -31,7 +31,7 @@ from . import decide as deciding
 from .child import KILL_BUDGET_S
 from .decide import admit, wants_restart
 from .errors import ChildStartFailed, DuplicateChild, IntensityExceeded, NotMyChild, PoolFull
-from .spec import STOP_BUDGET_S, Backoff, Intensity, Restart, refuse
+from .spec import MAX_NAME, STOP_BUDGET_S, Backoff, Intensity, Restart, is_name, refuse
 
 MAX_CHILDREN: Final = 1_000_000
 STOP_SLICE: Final = 200
@@ -139,8 +139,9 @@ class Pool(Actor[PoolMessage]):
 
     @trio.lowlevel.enable_ki_protection  # a Ctrl-C between two of these lines would leave a name that is half registered
     def spawn(self, arguments: tuple[object, ...], name: str | None) -> Cell[Any]:
-        """A new child, on its way up. Raises PoolFull, DuplicateChild, NameTaken."""
+        """A new child, on its way up. Raises PoolFull, DuplicateChild, NameTaken, InvalidSpec."""
         spec = self.spec
+        refuse("spawn", (name is None or is_name(name), f"name must have 1 … {MAX_NAME} characters"))
         if len(self.children) >= spec.max_children:
             raise PoolFull(self.cell.path, spec.max_children)
         if name is None:

@@ -92,6 +92,8 @@ class Backoff:
 
 STOP_BUDGET_S: Final = 5.0
 """How long a worker may take to stop before it is cancelled; OTP's default too."""
+MAX_NAME: Final = 200
+"""Characters of a child's name: it is part of the path of everybody below."""
 START_BUDGET_S: Final = 30.0
 """How long a worker may take to start before that counts as a failure."""
 
@@ -129,7 +131,7 @@ class ChildSpec:
         permanent = self.restart is Restart.PERMANENT
         refuse(
             f"ChildSpec {self.name!r}",
-            (isinstance(self.name, str) and 0 < len(self.name) <= 200, "name must have 1 … 200 characters"),
+            (is_name(self.name), f"name must have 1 … {MAX_NAME} characters"),
             (callable(self.make), f"make must be something to call for each incarnation, not {self.make!r}"),
             (self.stop_budget_s >= 0, f"stop_budget_s must be 0 or more, not {self.stop_budget_s!r}"),
             (self.start_budget_s > 0, f"start_budget_s must be more than 0, not {self.start_budget_s!r}"),
@@ -178,6 +180,11 @@ class SupervisorSpec:
 
 def _are_specs(children: object) -> bool:
     return isinstance(children, tuple | list) and all(isinstance(each, ChildSpec) for each in children)
+
+
+def is_name(name: object) -> bool:
+    """Whether a child may be called so."""
+    return isinstance(name, str) and 0 < len(name) <= MAX_NAME
 
 
 def refuse(what: str, *rules: tuple[bool, str]) -> None:

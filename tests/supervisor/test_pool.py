@@ -17,7 +17,14 @@ from callsheet.actors.ref import Ref
 from callsheet.actors.reply import Request
 from callsheet.actors.states import CellState
 from callsheet.supervisor.child import KILL_BUDGET_S
-from callsheet.supervisor.errors import ChildStartFailed, DuplicateChild, IntensityExceeded, NotMyChild, PoolFull
+from callsheet.supervisor.errors import (
+    ChildStartFailed,
+    DuplicateChild,
+    IntensityExceeded,
+    InvalidSpec,
+    NotMyChild,
+    PoolFull,
+)
 from callsheet.supervisor.pool import Pool, PoolSpec, Spawn, StopOne, spawn
 from callsheet.supervisor.spec import Backoff, ChildSpec, Intensity, Restart, SupervisorSpec
 from callsheet.supervisor.system import ActorSystem, SystemGaveUp
@@ -765,3 +772,16 @@ async def test_whoever_asks_a_child_that_is_gone_hears_how_it_ended(autojump_clo
 
         with pytest.raises(ActorDown, match="crashed: ValueError: boom"):
             await ref.ask(_Hello(), timeout=60)
+
+
+@pytest.mark.parametrize("name", ["", "x" * 201, 5])
+async def test_a_child_of_a_pool_is_called_by_a_name(autojump_clock: trio.abc.Clock, name: str) -> None:
+    """As any other child's, it has 1 to 200 characters; nothing is started under another."""
+    async with ActorSystem(SupervisorSpec((ChildSpec("pool", lambda: Pool(PoolSpec(Actor))),))) as system:
+        pool = system.whereis("/pool")
+        assert pool is not None
+
+        with pytest.raises(InvalidSpec, match="name must have 1 … 200 characters"):
+            spawn(pool, name=name)
+
+        assert ["", "/pool", "/scheduler"] == sorted(system.stage.registry)
