@@ -261,7 +261,7 @@ def floors(n: int) -> dict[str, float]:
 def measure(n: int | None, repeat: int) -> Report:
     """The benchmark."""
     n = n or N
-    report = Report("timers", n)
+    report = Report("timers", n, durability="nothing is stored")
     report.floors = gather(repeat, partial(floors, n), FLOORS)
     units = {name + suffix: unit for suffix in SPREADS_S for name, unit in UNITS.items()}
     report.figures = gather(repeat, partial(of_all_spreads, n), units)
