@@ -24,6 +24,7 @@ from .store.errors import PayloadInvalid
 from .store.policy import SECOND_US
 from .store.records import Clock, Due, Lane
 from .supervisor.aftermath import Aftermath
+from .supervisor.quarantine import Quarantine
 from .supervisor.queue import QueueActor, QueuePlan
 from .supervisor.slots import Slots
 from .supervisor.spec import ChildSpec, Strategy, SupervisorSpec
@@ -116,11 +117,12 @@ def _task_spec(runtime: Runtime, jobs: Jobs, task: Task[Any, Any]) -> ChildSpec:
 
 def _queue_specs(runtime: Runtime) -> tuple[ChildSpec, ...]:
     specs: list[ChildSpec] = []
+    quarantine = Quarantine()
     for jobs in runtime.jobs:
         for identity, queue in jobs.queues.items():
             if identity in runtime.slots:
                 raise InvalidOption("jobs", f"two of them declare the queue {identity}")
-            slots = runtime.slots[identity] = Slots(identity, queue.concurrency)
+            slots = runtime.slots[identity] = Slots(identity, queue.concurrency, quarantine=quarantine)
             lanes = tuple(lane for lane in lanes_of(jobs) if lane.queue == identity)
             plan = QueuePlan(slots, queue.batch_size, int(queue.visibility_timeout * SECOND_US), lanes)
             specs.append(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Final, TypeAlias, assert_never
 
 from attrs import frozen
@@ -141,19 +142,22 @@ class QueueActor(Actor[QueueMessage]):
         if not lanes:
             return
         slots.reserved += asked
-        command = Claim(self._owner, self.stage.seams.ids.claim_id(), lanes, asked, plan.lease_us)
-        reply = ClaimReply(lambda got: self._got(asked, got), lambda error: self._failed(asked, error), self.cell)
+        suspects = slots.quarantine.ask(slots.wake)
+        command = Claim(self._owner, self.stage.seams.ids.claim_id(), lanes, asked, plan.lease_us, suspects)
+        reply = ClaimReply(partial(self._got, asked, suspects), partial(self._failed, asked, suspects), self.cell)
         send(self._journal, command, reply)
 
-    def _got(self, asked: int, answer: ClaimedRuns) -> None:
+    def _got(self, asked: int, suspects: int, answer: ClaimedRuns) -> None:
         """Called by the journal: count what we got at once."""
         self._slots.reserved -= asked
+        self._slots.quarantine.answer(suspects, answer.runs)
         for run in answer.runs:
             self._slots.on_stage[run.run_id] = None
         self.ref.tell_control(Got(asked, answer.runs))
 
-    def _failed(self, asked: int, error: BaseException) -> None:
+    def _failed(self, asked: int, suspects: int, error: BaseException) -> None:
         self._slots.reserved -= asked
+        self._slots.quarantine.answer(suspects, ())
         if self.cell.state in _WORKING:
             self.ref.tell_control(ClaimFailed(error))
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from attrs import define, field
 
 from ..actors.run import RunActor, StopReason
+from .quarantine import Quarantine
 
 
 @define(eq=False)
@@ -27,6 +28,8 @@ class Slots:
     on_wake: Callable[[], object] = field(default=lambda: None)
     """Set by the queue actor; called once per `wake` until it has looked."""
     woken: bool = False
+    quarantine: Quarantine = field(factory=Quarantine)
+    """Shared by all queues of a runtime."""
     canceled: set[str] = field(factory=set)
     """Those of `on_stage` that were canceled before they had an actor: they are not to have one."""
 
@@ -46,6 +49,8 @@ class Slots:
         self.on_stage.pop(run_id, None)
         if self.canceled:
             self.canceled.discard(run_id)
+        if self.quarantine.run_id is not None:
+            self.quarantine.leave(run_id)
         self.wake()
 
     def cancel(self, run_id: str, claim_id: bytes | None = None) -> None:
