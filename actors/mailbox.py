@@ -14,11 +14,13 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from enum import StrEnum
 from functools import partial
 from itertools import islice
+from types import NoneType
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 import trio
 from attrs import define, field, frozen
 
+from .kinds import wrong_kinds
 from .undelivered import Why
 from .watch import NEWS
 
@@ -61,15 +63,24 @@ class Mail:
     on_undelivered: Callable[[Any, Why], object] | None = None
 
     def __attrs_post_init__(self) -> None:
-        wrong: list[str] = []
-        if self.capacity is not None and self.capacity < 1:
-            wrong.append(f"capacity must be 1 or more, not {self.capacity}")
-        if self.overflow is not Overflow.REJECT and self.capacity is None:
-            wrong.append(f"overflow={self.overflow} needs a capacity: nothing overflows without one")
-        if not 0 <= self.redeliver <= 100:
-            wrong.append(f"redeliver must be 0 … 100, not {self.redeliver}")
+        wrong = wrong_kinds(
+            capacity=(self.capacity, (int, NoneType)),
+            overflow=(self.overflow, Overflow),
+            keep=(self.keep, bool),
+            redeliver=(self.redeliver, int),
+        )
+        if not wrong:
+            wrong += self._contradictions()
         if wrong:
             raise ValueError("Mail: " + "; ".join(wrong))
+
+    def _contradictions(self) -> Iterator[str]:
+        if self.capacity is not None and self.capacity < 1:
+            yield f"capacity must be 1 or more, not {self.capacity}"
+        if self.overflow is not Overflow.REJECT and self.capacity is None:
+            yield f"overflow={self.overflow} needs a capacity: nothing overflows without one"
+        if not 0 <= self.redeliver <= 100:
+            yield f"redeliver must be 0 … 100, not {self.redeliver}"
 
 
 UNBOUNDED: Final = Mail()
@@ -373,7 +384,7 @@ class Mailbox(Generic[M]):
 
     async def wait(self) -> None:
         """Return when something waits, or after `wake`. One reader at a time; a checkpoint only when it must wait."""
-        if self._items or self._control or self._batch or self._keyed:
+        if self.has_mail:
             return
         assert self._reader is None, "a mailbox has one reader"
         self._reader = trio.lowlevel.current_task()
@@ -385,7 +396,7 @@ class Mailbox(Generic[M]):
 
     def wait_with(self, reader: Wakeable) -> bool:
         """Have `reader` woken by the next message; False when something waits already."""
-        if self._items or self._control or self._batch or self._keyed:
+        if self.has_mail:
             return False
         self._reader = reader
         return True

@@ -15,6 +15,7 @@ from attrs import define
 
 from .errors import AskedItself, AskedTwice, AskTimeout, MailboxFull, WrongMessage
 from .exits import Exit
+from .kinds import NUMBER
 from .reply import Reply, Request
 from .undelivered import Why
 
@@ -92,7 +93,7 @@ class Ref(Generic[M_contra]):
         Raises AskTimeout; ActorDown when the actor crashes over it or ends; MailboxFull; AskedItself; or what the actor
         failed it with. A request is asked once: AskedTwice.
         """
-        if not timeout >= 0:
+        if not isinstance(timeout, NUMBER) or not timeout >= 0:
             raise ValueError(f"timeout must be 0 or more seconds, not {timeout!r}")
         try:
             cell, reply = self._cell, request.reply

@@ -42,11 +42,11 @@ from .supervisor.aftermath import Aftermath
 from .supervisor.requests import RestartChild
 from .supervisor.slots import Slots
 from .supervisor.system import ActorSystem, SystemGaveUp
+from .task import Task
 from .tree import Node, picture
 
 if TYPE_CHECKING:
     from .monitor import Monitor
-    from .task import Task
 
 T = TypeVar("T")
 
@@ -150,6 +150,8 @@ class Runtime:
         return True
 
     def _declared(self, task: Task[Any, Any] | str) -> tuple[Jobs, str]:
+        if not isinstance(task, str | Task):
+            raise TypeError(f"a task is named by its name or by itself, not by {task!r}")
         if not isinstance(task, str):
             task.jobs.task_named(task.name)
             if task.jobs in self.jobs:

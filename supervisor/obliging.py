@@ -60,6 +60,8 @@ async def _do(supervisor: Supervisor, request: Asked) -> Ref[Any] | None:
 
 def _own(supervisor: Supervisor, which: str | Ref[Any]) -> Child:
     """The child that is meant. A Ref must be its own, not that of another actor of this name."""
+    if not isinstance(which, str | Ref):
+        raise TypeError(f"a child is named by its name or its Ref, not by {which!r}")
     name = which if isinstance(which, str) else which._cell.name  # noqa: SLF001 -- a Ref and its cell are one thing
     child = supervisor.children.get(name)
     if child is None or (isinstance(which, Ref) and child.cell.ref is not which):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from types import NoneType
 from typing import Any, Final, TypeAlias
 
 import trio
@@ -21,6 +22,7 @@ from ..actors.actor import Actor
 from ..actors.cell import Cell
 from ..actors.events import BecameZombie, CouldNotStart, Delayed, Ended, GaveUp, Report, StopOverran, Then
 from ..actors.exits import Crashed, Exit, Killed, Shutdown, StartFailed, error_of, is_abnormal
+from ..actors.kinds import NUMBER
 from ..actors.mailbox import UNBOUNDED, Mail
 from ..actors.ref import Ref
 from ..actors.refusal import Internal, refuse_wrong
@@ -31,7 +33,7 @@ from . import decide as deciding
 from .child import KILL_BUDGET_S
 from .decide import admit, wants_restart
 from .errors import ChildStartFailed, DuplicateChild, IntensityExceeded, NotMyChild, PoolFull
-from .spec import MAX_NAME, STOP_BUDGET_S, Backoff, Intensity, Restart, is_name, refuse
+from .spec import MAX_NAME, STOP_BUDGET_S, Backoff, Intensity, Restart, is_name, refuse, refuse_kinds
 
 MAX_CHILDREN: Final = 1_000_000
 STOP_SLICE: Final = 200
@@ -62,6 +64,17 @@ class PoolSpec:
 
     def __attrs_post_init__(self) -> None:
         temporary = self.restart is Restart.TEMPORARY
+        refuse_kinds(
+            "PoolSpec",
+            restart=(self.restart, Restart),
+            intensity=(self.intensity, Intensity),
+            of_all=(self.of_all, (Intensity, NoneType)),
+            backoff=(self.backoff, (Backoff, NoneType)),
+            stop_budget_s=(self.stop_budget_s, NUMBER),
+            max_children=(self.max_children, int),
+            kind=(self.kind, str),
+            mail=(self.mail, Mail),
+        )
         refuse(
             "PoolSpec",
             (callable(self.make), f"make must be something to call for each incarnation, not {self.make!r}"),
@@ -371,6 +384,8 @@ def spawn(pool: Ref[Spawn], *arguments: object, name: str | None = None) -> Ref[
 
     Raises ActorDown when the pool is not up, PoolFull, DuplicateChild; TypeError when it is no pool.
     """
+    if not isinstance(pool, Ref):
+        raise TypeError(f"spawn needs the Ref of a pool, not {pool!r}")
     cell = pool._cell  # noqa: SLF001 -- a Ref and its cell are one thing
     actor = cell.actor
     if actor is not None and not isinstance(actor, Pool):

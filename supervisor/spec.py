@@ -11,11 +11,13 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from enum import StrEnum
+from types import NoneType
 from typing import Any, Final
 
 from attrs import field, frozen
 
 from ..actors.actor import Actor
+from ..actors.kinds import NUMBER, Kinds, wrong_kinds
 from ..actors.mailbox import UNBOUNDED, Mail
 from .errors import InvalidSpec
 
@@ -56,9 +58,10 @@ class Intensity:
     period_s: float = 5.0
 
     def __attrs_post_init__(self) -> None:
+        refuse_kinds("Intensity", restarts=(self.restarts, int), period_s=(self.period_s, NUMBER))
         refuse(
             f"Intensity({self.restarts!r}, {self.period_s!r})",
-            (isinstance(self.restarts, int) and self.restarts >= 0, "restarts must be 0 or more"),
+            (self.restarts >= 0, "restarts must be 0 or more"),
             (0 < self.period_s < math.inf, "period_s must be more than 0, and finite"),
         )
 
@@ -80,6 +83,14 @@ class Backoff:
 
     def __attrs_post_init__(self) -> None:
         reset = self.reset_after_s
+        refuse_kinds(
+            "Backoff",
+            first_s=(self.first_s, NUMBER),
+            max_s=(self.max_s, NUMBER),
+            factor=(self.factor, NUMBER),
+            jitter=(self.jitter, NUMBER),
+            reset_after_s=(reset, (*NUMBER, NoneType)),
+        )
         refuse(
             "Backoff",
             (0 <= self.first_s < math.inf, f"first_s must be 0 or more, and finite, not {self.first_s!r}"),
@@ -129,6 +140,20 @@ class ChildSpec:
 
     def __attrs_post_init__(self) -> None:
         permanent = self.restart is Restart.PERMANENT
+        refuse_kinds(
+            f"ChildSpec {self.name!r}",
+            restart=(self.restart, Restart),
+            stop_budget_s=(self.stop_budget_s, NUMBER),
+            start_budget_s=(self.start_budget_s, NUMBER),
+            kind=(self.kind, str),
+            intensity=(self.intensity, (Intensity, NoneType)),
+            parks=(self.parks, bool),
+            backoff=(self.backoff, (Backoff, NoneType)),
+            significant=(self.significant, bool),
+            drain=(self.drain, bool),
+            apart=(self.apart, bool),
+            mail=(self.mail, Mail),
+        )
         refuse(
             f"ChildSpec {self.name!r}",
             (is_name(self.name), f"name must have 1 … {MAX_NAME} characters"),
@@ -164,6 +189,13 @@ class SupervisorSpec:
             raise InvalidSpec(
                 "SupervisorSpec", ("children must be ChildSpecs in a tuple: (first, second), or (only,)",)
             )
+        refuse_kinds(
+            "SupervisorSpec",
+            strategy=(self.strategy, Strategy),
+            intensity=(self.intensity, Intensity),
+            parks=(self.parks, bool),
+            auto_shutdown=(self.auto_shutdown, AutoShutdown),
+        )
         names = Counter(child.name for child in self.children)
         twice = sorted(name for name, n in names.items() if n > 1)
         significant = [child.name for child in self.children if child.significant]
@@ -190,5 +222,12 @@ def is_name(name: object) -> bool:
 def refuse(what: str, *rules: tuple[bool, str]) -> None:
     """Name every rule that does not hold."""
     broken = tuple(sentence for holds, sentence in rules if not holds)
+    if broken:
+        raise InvalidSpec(what, broken)
+
+
+def refuse_kinds(what: str, **fields: tuple[object, Kinds]) -> None:
+    """Name every field whose value is of another kind than those that are meant."""
+    broken = tuple(wrong_kinds(**fields))
     if broken:
         raise InvalidSpec(what, broken)

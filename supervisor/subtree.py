@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from .errors import InvalidSpec
 from .pool import Pool, PoolSpec
 from .spec import ChildSpec, SupervisorSpec
 from .supervisor import Supervisor
@@ -20,6 +21,8 @@ def subtree(name: str, spec: SupervisorSpec | PoolSpec, **fields: Any) -> ChildS
 
     Raises InvalidSpec.
     """
+    if not isinstance(spec, SupervisorSpec | PoolSpec):
+        raise InvalidSpec(f"subtree {name!r}", (f"spec must be a SupervisorSpec or a PoolSpec, not {spec!r}",))
     make = (lambda: Pool(spec)) if isinstance(spec, PoolSpec) else (lambda: Supervisor(spec))
     kind = "pool" if isinstance(spec, PoolSpec) else "supervisor"
     return ChildSpec(name, make, **{"kind": kind, "stop_budget_s": math.inf, "start_budget_s": math.inf, **fields})

@@ -20,6 +20,7 @@ from attrs import define, evolve, field
 from ..actors.cell import Cell
 from ..actors.events import Reports
 from ..actors.exits import Exit, Shutdown, StartFailed, error_of
+from ..actors.kinds import NUMBER, wrong_kinds
 from ..actors.ref import Ref
 from ..actors.reported import log_report
 from ..actors.scheduler import Scheduler
@@ -87,6 +88,11 @@ class ActorSystem:
     def __attrs_post_init__(self) -> None:
         if not isinstance(self.spec, SupervisorSpec):
             raise TypeError(f"ActorSystem needs a SupervisorSpec, not {bounded(repr(self.spec), 100)}")
+        wrong = wrong_kinds(grace_s=(self.grace_s, NUMBER), checked=(self.checked, bool))
+        if not wrong and not self.grace_s >= 0:
+            wrong.append(f"grace_s must be 0 or more seconds, not {self.grace_s!r}")
+        if wrong:
+            raise ValueError(f"ActorSystem: {'; '.join(wrong)}")
 
     def __repr__(self) -> str:
         if self._block is None:
@@ -147,31 +153,40 @@ class ActorSystem:
         self, spec: ChildSpec, *, under: Ref[StartChild] | None = None, timeout: float = math.inf
     ) -> Ref[Any]:
         """Start a child of the root, or of the supervisor `under`; returns when it has started. See `StartChild`."""
-        return await (under or self.root).ask(StartChild(spec), timeout=timeout)
+        return await self._supervisor(under).ask(StartChild(spec), timeout=timeout)
 
     async def stop_child(
         self, child: str | Ref[Any], *, under: Ref[StopChild] | None = None, timeout: float = math.inf
     ) -> None:
         """Stop a child by name or Ref; its spec is kept. See `StopChild`."""
-        await (under or self.root).ask(StopChild(child), timeout=timeout)
+        await self._supervisor(under).ask(StopChild(child), timeout=timeout)
 
     async def restart_child(
         self, child: str | Ref[Any], *, under: Ref[RestartChild] | None = None, timeout: float = math.inf
     ) -> Ref[Any]:
         """Start a child that was stopped, is parked, or waits for its backoff. See `RestartChild`."""
-        return await (under or self.root).ask(RestartChild(child), timeout=timeout)
+        return await self._supervisor(under).ask(RestartChild(child), timeout=timeout)
 
     async def remove_child(
         self, child: str | Ref[Any], *, under: Ref[RemoveChild] | None = None, timeout: float = math.inf
     ) -> None:
         """Forget a child that is not up. See `RemoveChild`."""
-        await (under or self.root).ask(RemoveChild(child), timeout=timeout)
+        await self._supervisor(under).ask(RemoveChild(child), timeout=timeout)
 
     async def replace_child(
         self, spec: ChildSpec, *, under: Ref[ReplaceChild] | None = None, timeout: float = math.inf
     ) -> Ref[Any]:
         """Stop the child of this name and start this one in its place. See `ReplaceChild`."""
-        return await (under or self.root).ask(ReplaceChild(spec), timeout=timeout)
+        return await self._supervisor(under).ask(ReplaceChild(spec), timeout=timeout)
+
+    def _supervisor(self, under: Ref[Any] | None) -> Ref[Any]:
+        """Whom to ask. Another actor would take the request and never answer."""
+        if under is None:
+            return self.root
+        actor = under._cell.actor if isinstance(under, Ref) else under  # noqa: SLF001 -- a Ref and its cell are one thing
+        if actor is not None and not isinstance(actor, Supervisor):
+            raise TypeError(f"under= needs the Ref of a supervisor: {under!r} is a {type(actor).__name__}")
+        return under
 
     def stop(self) -> None:
         """End the block: its body is cancelled, and leaving it does what it always does."""

@@ -27,6 +27,7 @@ from callsheet.supervisor.decide import (
 )
 from callsheet.supervisor.pool import PoolSpec
 from callsheet.supervisor.spec import AutoShutdown, Backoff, ChildSpec, Intensity, Restart, Strategy, SupervisorSpec
+from callsheet.supervisor.subtree import subtree
 
 ABNORMAL: list[Exit] = [Crashed(ValueError()), StartFailed(ValueError()), Killed()]
 FINAL: list[Exit] = [Crashed(SystemExit(3)), StartFailed(BaseExceptionGroup("in a nursery", [KeyboardInterrupt()]))]
@@ -264,9 +265,9 @@ def test_what_makes_the_delays_begin_anew(
         ),
         (lambda: ChildSpec("a", Actor, Restart.TEMPORARY, parks=True), "a temporary child is never restarted"),
         (lambda: ChildSpec("a" * 201, Actor), "name must have 1 … 200 characters"),
-        (lambda: ChildSpec("a", "Actor"), "make must be something to call for each incarnation, not 'Actor'"),  # type: ignore[arg-type]
+        (lambda: ChildSpec("a", "Actor"), "make must be something to call for each incarnation, not 'Actor'"),
         (lambda: ChildSpec("a", Actor, start_budget_s=math.nan), "start_budget_s must be more than 0, not nan"),
-        (lambda: Intensity(0.5), "restarts must be 0 or more"),  # type: ignore[arg-type]
+        (lambda: Intensity(0.5), "restarts must be a whole number, not 0.5"),
         (lambda: Backoff(math.nan), "first_s must be 0 or more, and finite, not nan"),
         (lambda: PoolSpec(Actor, Restart.TEMPORARY, backoff=Backoff()), "of_all and backoff mean nothing for them"),
         (lambda: PoolSpec(Actor, Restart.TEMPORARY, of_all=Intensity()), "of_all and backoff mean nothing for them"),
@@ -281,6 +282,26 @@ def test_what_makes_the_delays_begin_anew(
             lambda: Backoff(-1, math.inf, 0.5, 2, reset_after_s=-1),
             "first_s .* max_s .* factor .* jitter .* reset_after_s",
         ),
+        (lambda: Intensity(True, "5"), "restarts must be a whole number, not True; period_s must be a number, not '5'"),
+        (lambda: Backoff("1", jitter=None), "first_s must be a number, not '1'; jitter must be a number, not None"),
+        (
+            lambda: ChildSpec("a", Actor, "permanent", backoff=5, mail=None, parks=1),
+            (
+                "restart must be a Restart, not 'permanent'; parks must be True or False, not 1; "
+                "backoff must be a Backoff or None, not 5; mail must be a Mail, not None"
+            ),
+        ),
+        (lambda: ChildSpec("a", Actor, stop_budget_s="5"), "stop_budget_s must be a number, not '5'"),
+        (lambda: SupervisorSpec((), "one_for_noone"), "strategy must be a Strategy, not 'one_for_noone'"),
+        (
+            lambda: PoolSpec(Actor, of_all=3, max_children=1.5),
+            "of_all must be an Intensity or None, not 3; max_children must",
+        ),
+        (
+            lambda: Mail(capacity=1.5, overflow="reject"),
+            "capacity must be a whole number or None, not 1.5; overflow must be an",
+        ),
+        (lambda: subtree("a", 5), "subtree 'a': spec must be a SupervisorSpec or a PoolSpec, not 5"),
         (lambda: Mail(capacity=0), "capacity must be 1 or more, not 0"),
         (lambda: Mail(overflow=Overflow.DROP_OLDEST, redeliver=-1), "needs a capacity.*; redeliver must be"),
         (lambda: PoolSpec(Actor, max_children=0, stop_budget_s=-1), "stop_budget_s must .*; max_children must be 1"),

@@ -126,3 +126,30 @@ async def test_a_supervisor_refuses_a_request_that_it_does_not_take(autojump_clo
         await settle()
 
         assert {1} == {cell.generation for cell in system.stage.registry.values()}
+
+
+async def test_what_names_no_supervisor_or_child_is_told_so_at_once(autojump_clock: trio.abc.Clock) -> None:
+    """Another actor would take the request and never answer it."""
+    async with ActorSystem() as system:
+        other = await system.start_child(ChildSpec("other", Actor))
+
+        with pytest.raises(TypeError, match=r"under= needs the Ref of a supervisor: Ref\('/other'\) is a Actor"):
+            await system.start_child(ChildSpec("a", Actor), under=other)
+        with pytest.raises(TypeError, match="under= needs the Ref of a supervisor: 'other' is a str"):
+            await system.start_child(ChildSpec("a", Actor), under="other")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="a child is named by its name or its Ref, not by None"):
+            await system.stop_child(None)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="spawn needs the Ref of a pool, not None"):
+            spawn(None)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="timeout must be 0 or more seconds, not '1'"):
+            await system.stop_child("other", timeout="1")  # type: ignore[arg-type]
+
+        assert ["", "/other", "/scheduler"] == sorted(system.stage.registry)
+
+
+def test_a_system_is_made_of_what_it_needs() -> None:
+    """Every wrong option is named."""
+    with pytest.raises(ValueError, match="grace_s must be a number, not 'x'; checked must be True or False, not 1"):
+        ActorSystem(grace_s="x", checked=1)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="grace_s must be 0 or more seconds, not -1"):
+        ActorSystem(grace_s=-1)
