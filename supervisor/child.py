@@ -17,6 +17,7 @@ from ..actors.cell import Cell
 from ..actors.events import BecameZombie, Report, Started, StopOverran
 from ..actors.exits import Exit, is_abnormal
 from ..actors.states import CellState
+from .record import Record
 from .spec import ChildSpec
 
 KILL_BUDGET_S: Final = 5.0
@@ -42,10 +43,7 @@ class Child:
     spec: ChildSpec
     cell: Cell[Any]
     state: ChildState = ChildState.UP
-    restarts_s: tuple[float, ...] = ()
-    """When it was restarted, as far as its own intensity needs to know."""
-    step: int = 0
-    """Delayed restarts in a row."""
+    record: Record = field(factory=Record)
     due_s: float = math.inf
     """While it waits: when it is started."""
     in_hand: bool = field(default=False, init=False)

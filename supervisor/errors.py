@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import define
 
 from ..actors.errors import ActorError
-from ..actors.exits import Exit
+from ..actors.exits import Exit, error_of
 
 
 class SupervisionError(ActorError):
@@ -90,6 +90,9 @@ class IntensityExceeded(SupervisionError):
     restarts: int
     period_s: float
 
+    def __attrs_post_init__(self) -> None:
+        self.__cause__ = error_of(self.exit)
+
     def __str__(self) -> str:
         times = "once" if self.restarts == 1 else f"{self.restarts} times"
         return (
@@ -104,6 +107,9 @@ class ChildStartFailed(SupervisionError):
 
     path: str
     exit: Exit
+
+    def __attrs_post_init__(self) -> None:
+        self.__cause__ = error_of(self.exit)
 
     def __str__(self) -> str:
         return f"{self.path} {self.exit}"

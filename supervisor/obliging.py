@@ -10,13 +10,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeAlias, assert_never
 
 from ..actors.events import Ended, Then
-from ..actors.exits import SHUTDOWN, error_of
+from ..actors.exits import SHUTDOWN
 from ..actors.ref import Ref
 from ..actors.reply import Reply
 from ..actors.scheduler import Scheduler
 from ..actors.states import CellState
 from .child import Child, ChildState
 from .errors import ChildIsUp, ChildStartFailed, DuplicateChild, NeededByAll, NotMyChild
+from .record import Record
 from .requests import RemoveChild, ReplaceChild, RestartChild, StartChild, StopChild
 from .spec import ChildSpec, Restart
 
@@ -107,12 +108,12 @@ async def _stop(supervisor: Supervisor, child: Child) -> None:
 async def _restart(supervisor: Supervisor, child: Child) -> Ref[Any]:
     if child.is_up or child.cell.state is not CellState.DOWN:
         raise ChildIsUp(child.cell.path, child.shown)
-    child.restarts_s, child.step = (), 0
+    child.record = Record()
     exit_ = await supervisor.start(child)
     if exit_ is not None:
         child.state = ChildState.STOPPED
         child.cell.shelve()
-        raise supervisor.start_failed(child, exit_) from error_of(exit_)
+        raise supervisor.start_failed(child, exit_)
     supervisor.set_timer()
     return _started(supervisor, child)
 

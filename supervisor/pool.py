@@ -21,7 +21,7 @@ from attrs import define, field, frozen
 from ..actors.actor import Actor
 from ..actors.cell import Cell
 from ..actors.events import BecameZombie, CouldNotStart, Delayed, Ended, GaveUp, Report, StopOverran, Then
-from ..actors.exits import Crashed, Exit, Killed, Shutdown, StartFailed, error_of, is_abnormal
+from ..actors.exits import Crashed, Exit, Killed, Shutdown, StartFailed, is_abnormal
 from ..actors.kinds import NUMBER
 from ..actors.mailbox import UNBOUNDED, Mail
 from ..actors.ref import Ref
@@ -29,10 +29,10 @@ from ..actors.refusal import Internal, refuse_wrong
 from ..actors.reply import Request
 from ..actors.states import CellState
 from ..actors.timers import Timer
-from . import decide as deciding
 from .child import KILL_BUDGET_S
-from .decide import admit, wants_restart
+from .decide import wants_restart
 from .errors import ChildStartFailed, DuplicateChild, IntensityExceeded, NotMyChild, PoolFull
+from .record import Record
 from .spec import MAX_NAME, STOP_BUDGET_S, Backoff, Intensity, Restart, is_name, refuse, refuse_kinds
 
 MAX_CHILDREN: Final = 1_000_000
@@ -128,8 +128,7 @@ PoolMessage: TypeAlias = Spawn | StopOne | _Exited | _Due
 class _Trouble:
     """Of a child that has crashed lately; the others cost nothing."""
 
-    restarts_s: tuple[float, ...] = ()
-    step: int = 0
+    record: Record = field(factory=Record)
     timer: Timer | None = None
 
 
@@ -140,7 +139,8 @@ class Pool(Actor[PoolMessage]):
         self.spec = spec
         self.children: dict[str, Cell[Any]] = {}
         self._count = 0
-        self._restarts_s: tuple[float, ...] = ()
+        self._record = Record()
+        """Of all together."""
         self._trouble: dict[str, _Trouble] = {}
         self._unwanted: set[Cell[Any]] = set()
         """Asked to stop one by one."""
@@ -255,22 +255,18 @@ class Pool(Actor[PoolMessage]):
     def _handle(self, cell: Cell[Any], exit_: Exit) -> None:
         now_s = self.stage.seams.clock.mono_s()
         trouble = self._trouble.setdefault(cell.name, _Trouble())
-        trouble.restarts_s, admitted = admit(trouble.restarts_s, now_s, self.spec.intensity)
-        if self.spec.of_all is not None:
-            self._restarts_s, all_admitted = admit(self._restarts_s, now_s, self.spec.of_all)
-            if not all_admitted:
-                self._report(Ended(cell.path, cell.generation, exit_, Then.GAVE_UP))
-                limit = self.spec.of_all
-                error = IntensityExceeded(self.cell.path, cell.path, exit_, limit.restarts, limit.period_s)
-                error.__cause__ = error_of(exit_)
-                self._report(GaveUp(self.cell.path, error))
-                self.cell.leave(Crashed(error))
-                return
+        admitted, limit = trouble.record.admits(now_s, self.spec.intensity), self.spec.of_all
+        if limit is not None and not self._record.admits(now_s, limit):
+            self._report(Ended(cell.path, cell.generation, exit_, Then.GAVE_UP))
+            error = IntensityExceeded(self.cell.path, cell.path, exit_, limit.restarts, limit.period_s)
+            self._report(GaveUp(self.cell.path, error))
+            self.cell.leave(Crashed(error))
+            return
         if not admitted:
             self._report(Ended(cell.path, cell.generation, exit_, Then.GIVEN_UP))
             self._forget(cell)
             return
-        delay_s = self._delay_s(trouble, cell, exit_, now_s)
+        delay_s = trouble.record.delay_s(self.spec.backoff, cell, exit_)
         if delay_s <= 0:
             self._report(Ended(cell.path, cell.generation, exit_, Then.RESTARTED))
             cell.begin()
@@ -278,16 +274,6 @@ class Pool(Actor[PoolMessage]):
         self._report(Ended(cell.path, cell.generation, exit_, Then.RESTARTED_LATER))
         self._report(Delayed(cell.path, delay_s, cell.generation + 1))
         trouble.timer = self.stage.timers.at(now_s + delay_s, lambda: self.cell.mailbox.put_control(_Due(cell)))
-
-    def _delay_s(self, trouble: _Trouble, cell: Cell[Any], exit_: Exit, now_s: float) -> float:
-        backoff = self.spec.backoff
-        if backoff is None:
-            return 0.0
-        lived_s = 0.0 if isinstance(exit_, StartFailed) else now_s - cell.started_s
-        if deciding.is_calm(backoff, lived_s, healthy=cell.healthy):
-            trouble.step = 0
-        trouble.step += 1
-        return deciding.wait_s(backoff, trouble.step - 1, self.stage.seams.draw())
 
     # -- stopping
 
@@ -371,7 +357,6 @@ def _tell(cell: Cell[Any], exit_: Exit | None, request: Spawn) -> None:
         request.reply.answer(cell.ref)
         return
     failure = ChildStartFailed(cell.path, exit_)
-    failure.__cause__ = error_of(exit_)
     request.reply.fail(failure)
 
 

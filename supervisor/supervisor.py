@@ -33,11 +33,11 @@ from ..actors.refusal import Internal, refuse_wrong
 from ..actors.scheduler import Scheduler
 from ..actors.states import CellState
 from ..actors.timers import Timer
-from . import decide as deciding
 from .child import Child, ChildState
-from .decide import Decision, GiveUp, Leave, Park, RestartThese, ShutDown, admit, decide, wants_restart
+from .decide import Decision, GiveUp, Leave, Park, RestartThese, ShutDown, decide, wants_restart
 from .errors import ChildStartFailed, IntensityExceeded
 from .obliging import oblige
+from .record import Record
 from .requests import RemoveChild, ReplaceChild, RestartChild, StartChild, StopChild
 from .spec import ChildSpec, Restart, SupervisorSpec
 
@@ -72,7 +72,8 @@ class Supervisor(Actor[SupervisorMessage]):
         self.spec = spec
         self.children: dict[str, Child] = {}
         """In start order; a child that is gone for good is not among them."""
-        self._restarts_s: tuple[float, ...] = ()
+        self._record = Record()
+        """Of the children without a budget of their own."""
         self._starting = trio.CancelScope()
         """Around the start of a child."""
         self._timer: Timer | None = None
@@ -191,34 +192,20 @@ class Supervisor(Actor[SupervisorMessage]):
         )
 
     def _admit(self, child: Child) -> bool:
-        now_s = self._now_s()
-        if child.spec.intensity is not None or child.spec.parks or self.spec.parks:
-            own = child.spec.intensity or self.spec.intensity
-            child.restarts_s, admitted = admit(child.restarts_s, now_s, own)
-        else:
-            self._restarts_s, admitted = admit(self._restarts_s, now_s, self.spec.intensity)
-        return admitted
+        own = child.spec.intensity is not None or child.spec.parks or self.spec.parks
+        record = child.record if own else self._record
+        return record.admits(self._now_s(), child.spec.intensity or self.spec.intensity)
 
     def _delay_s(self, child: Child, exit_: Exit, names: Sequence[str]) -> float:
         """Its own, or what is left of theirs: those that go down together come back together."""
         now_s = self._now_s()
         waiting = [each for each in map(self.children.__getitem__, names) if each.state is ChildState.WAITING]
-        return max([self._own_delay_s(child, exit_), *(each.due_s - now_s for each in waiting)])
-
-    def _own_delay_s(self, child: Child, exit_: Exit) -> float:
-        backoff = child.spec.backoff
-        if backoff is None:
-            return 0.0
-        lived_s = 0.0 if isinstance(exit_, StartFailed) else self._now_s() - child.cell.started_s
-        if deciding.is_calm(backoff, lived_s, healthy=child.cell.healthy):
-            child.step = 0
-        child.step += 1
-        return deciding.wait_s(backoff, child.step - 1, self.stage.seams.draw())
+        own_s = child.record.delay_s(child.spec.backoff, child.cell, exit_)
+        return max([own_s, *(each.due_s - now_s for each in waiting)])
 
     def _give_up(self, child: Child, exit_: Exit) -> None:
         limit = child.spec.intensity or self.spec.intensity
         error = IntensityExceeded(self.cell.path, child.cell.path, exit_, limit.restarts, limit.period_s)
-        error.__cause__ = error_of(exit_)
         self.report(GaveUp(self.cell.path, error))
         self.cell.leave(Crashed(error))
 
@@ -305,7 +292,7 @@ class Supervisor(Actor[SupervisorMessage]):
         child = self.children[spec.name] = Child(spec, cell)
         exit_ = await self.start(child)
         if exit_ is not None:
-            raise self.start_failed(child, exit_) from error_of(exit_)
+            raise self.start_failed(child, exit_)
         return child
 
     def start_failed(self, child: Child, exit_: Exit) -> ChildStartFailed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -44,7 +44,7 @@ from callsheet.store.memory import MemoryStore
 from callsheet.store.memory_tables import Tables
 from callsheet.store.records import Lane, Move, NewRun, Now, OutcomeKind, Owner, RunFilter, Status, Verdict
 
-from .world import World, open_world, settle
+from .world import World, open_world, settle, together
 
 LANE = Lane("app/main", "app/main-jobs", "mail", "1")
 OWNER = Owner("boot", 1, "here", 0)
@@ -113,22 +113,6 @@ async def open_journal() -> AsyncIterator[House]:
         await settle()
         with trio.fail_after(10_000):  # whoever waits for longer waits for ever
             yield house
-
-
-async def together(*calls: Callable[[], Any]) -> list[object]:
-    """What each of the calls returned or raised, all made in one moment."""
-    results: list[object] = [None] * len(calls)
-
-    async def one(n: int, call: Callable[[], Any]) -> None:
-        try:
-            results[n] = await call()
-        except Exception as error:  # noqa: BLE001 -- it is what the test asks for
-            results[n] = error
-
-    async with trio.open_nursery() as nursery:
-        for n, call in enumerate(calls):
-            nursery.start_soon(one, n, call)
-    return results
 
 
 async def test_the_answer_comes_after_the_commit(autojump_clock: trio.abc.Clock) -> None:

@@ -45,7 +45,7 @@ from callsheet.store.records import Claimed, History, Lane, Move, NewRun, Outcom
 from callsheet.store.sqlite import SqliteStore
 
 from .faulty import Dead, Fault, FaultyStore, raising
-from .world import World, open_world, settle
+from .world import World, open_world, settle, together
 
 LANE: Final = Lane("app/main", "app/main-jobs", "mail", "1")
 OWNER: Final = Owner("boot", 1, "here", 0)
@@ -136,22 +136,6 @@ async def open_house(inner: Store, *, keep_up: bool = True) -> AsyncIterator[Hou
                 yield house
             nursery.cancel_scope.cancel()
         store.close()
-
-
-async def together(*calls: Callable[[], Any]) -> list[Any]:
-    """What each of the calls returned or raised, all made in one moment and in this order."""
-    results: list[Any] = [None] * len(calls)
-
-    async def one(n: int, call: Callable[[], Any]) -> None:
-        try:
-            results[n] = await call()
-        except Exception as error:  # noqa: BLE001 -- it is what the test asks for
-            results[n] = error
-
-    async with trio.open_nursery() as nursery:
-        for n, call in enumerate(calls):
-            nursery.start_soon(one, n, call)
-    return results
 
 
 # ---------------------------------------------------------------- the table

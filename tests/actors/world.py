@@ -119,3 +119,19 @@ async def ask(ref: Ref[Any], request: Request[R], timeout: float = 5) -> R:
 async def settle() -> None:
     """Let everything happen that needs no time."""
     await trio.testing.wait_all_tasks_blocked()
+
+
+async def together(*calls: Callable[[], Any]) -> list[Any]:
+    """What each of the calls returned or raised, all made in one moment and in this order."""
+    results: list[Any] = [None] * len(calls)
+
+    async def one(n: int, call: Callable[[], Any]) -> None:
+        try:
+            results[n] = await call()
+        except Exception as error:  # noqa: BLE001 -- it is what the test asks for
+            results[n] = error
+
+    async with trio.open_nursery() as nursery:
+        for n, call in enumerate(calls):
+            nursery.start_soon(one, n, call)
+    return results
