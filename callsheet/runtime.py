@@ -39,6 +39,7 @@ from .store.records import Clock, Now, Owner, Status
 from .stores import store_at
 from .supervisor import paths
 from .supervisor.aftermath import Aftermath
+from .supervisor.errors import ChildIsUp
 from .supervisor.requests import RestartChild
 from .supervisor.slots import Slots
 from .supervisor.system import ActorSystem, SystemGaveUp
@@ -143,6 +144,8 @@ class Runtime:
         supervisor = self.system.stage.registry[f"{paths.TASKS}/{jobs.identity}"].ref
         try:
             await supervisor.ask(RestartChild(cell.ref), timeout=math.inf)
+        except ChildIsUp:  # somebody else did, meanwhile
+            return False
         except ActorDown as error:
             raise ShuttingDown(jobs.identity) from error
         for slots in self.slots.values():

@@ -396,6 +396,31 @@ async def test_a_parked_task_goes_on_when_it_is_unparked(autojump_clock: trio.ab
         assert [Status.SUCCEEDED] * 3 == await statuses(jobs, waiting)
 
 
+async def test_a_task_that_is_unparked_twice_at_once_is_unparked_once(
+    autojump_clock: trio.abc.Clock, memory: Place
+) -> None:
+    """One of the two calls did it; neither fails."""
+    jobs, _ = sleepers()
+    told: list[bool] = []
+
+    async def unpark(runtime: Runtime) -> None:
+        told.append(await runtime.unpark("sleep"))
+
+    async with open_house(memory, jobs) as runtime:
+        cell = runtime.system.stage.registry["/tasks/default/j/sleep"]
+        for _ in range(4):
+            cell.ref.tell("poison")
+            await settle()
+        assert cell.parked
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(unpark, runtime)
+            nursery.start_soon(unpark, runtime)
+
+        assert [False, True] == sorted(told)
+        assert not cell.parked
+
+
 async def test_runs_that_wait_in_the_mailbox_of_a_task_that_parks_go_back_to_their_queue(
     autojump_clock: trio.abc.Clock, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
