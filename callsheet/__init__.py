@@ -77,7 +77,7 @@ if TYPE_CHECKING:
     from .jobs import Jobs as Jobs
     from .monitor import CannotListen as CannotListen
     from .monitor import Monitor as Monitor
-    from .queues import Queue as Queue
+    from .queue import Queue as Queue
     from .runs import CancelResult as CancelResult
     from .runs import Page as Page
     from .runs import RunDetails as RunDetails
@@ -142,7 +142,7 @@ if TYPE_CHECKING:
 _HOME: Final[dict[str, str]] = {
     "Jobs": "callsheet.jobs",
     "Task": "callsheet.task",
-    "Queue": "callsheet.queues",
+    "Queue": "callsheet.queue",
     "calm_gc": "callsheet.collector",
     "Context": "callsheet.context",
     "Entry": "callsheet.enqueue",

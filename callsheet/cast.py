@@ -44,7 +44,9 @@ UNBOUNDED: Final = float("inf")
 def lanes_of(jobs: Jobs) -> list[Lane]:
     """Every lane a run of these jobs may be in: each task on each queue."""
     return [
-        Lane(jobs.identity, queue, task.name, task.lane.schema) for task in jobs.tasks.values() for queue in jobs.queues
+        Lane(jobs.identity, queue, task.name, task.lane.schema)
+        for task in jobs.tasks.values()
+        for queue in jobs.declared_queues
     ]
 
 
@@ -119,7 +121,7 @@ def _queue_specs(runtime: Runtime) -> tuple[ChildSpec, ...]:
     specs: list[ChildSpec] = []
     quarantine = Quarantine()
     for jobs in runtime.jobs:
-        for identity, queue in jobs.queues.items():
+        for identity, queue in jobs.declared_queues.items():
             if identity in runtime.slots:
                 raise InvalidOption("jobs", f"two of them declare the queue {identity}")
             slots = runtime.slots[identity] = Slots(identity, queue.concurrency, quarantine=quarantine)

@@ -27,7 +27,7 @@ from .errors import (
     UnknownTask,
 )
 from .names import check_name
-from .queues import Queue
+from .queue import Queue
 from .runs import Runs
 from .store.contract import Conflict, Insert, Inserted
 from .store.policy import DEFAULT_RETRY, Retry
@@ -72,7 +72,7 @@ class Jobs:
         self.policy = DEFAULT_RETRY.over(retry)
         self.timeout_us = None if timeout is None else enqueueing.timeout_us(timeout)
         self.tasks: dict[str, Task[Any, Any]] = {}
-        self.queues: dict[str, Queue] = {}
+        self.declared_queues: dict[str, Queue] = {}
         """By identity, `namespace/queue`; the default queue is the first."""
         self.runs = Runs(self)
         self._open: list[Runtime] = []
@@ -93,15 +93,15 @@ class Jobs:
 
     def _add_queue(self, queue: Queue, name: str) -> None:
         identity = f"{self.namespace}/{name}"
-        if identity in self.queues:
+        if identity in self.declared_queues:
             raise AlreadyDeclared(self.identity, f"queue {name!r}", "there is one of this name")
-        self.queues[identity] = queue
+        self.declared_queues[identity] = queue
 
     def queue_named(self, name: str) -> str:
         """The identity of the declared queue `name`. Raises UnknownQueue."""
         identity = f"{self.namespace}/{name}"
-        if identity not in self.queues:
-            raise UnknownQueue(self.identity, str(name), tuple(each.partition("/")[2] for each in self.queues))
+        if identity not in self.declared_queues:
+            raise UnknownQueue(self.identity, str(name), tuple(each.partition("/")[2] for each in self.declared_queues))
         return identity
 
     # -- declaring
@@ -126,7 +126,7 @@ class Jobs:
         """
         check_name(name, "task name")
         check_name(schema, "schema")
-        identity = next(iter(self.queues)) if queue is None else self.queue_named(queue)
+        identity = next(iter(self.declared_queues)) if queue is None else self.queue_named(queue)
         timeout_us = self.timeout_us if timeout is None else enqueueing.timeout_us(timeout)
 
         def declare(handler: Handler[P, R]) -> Task[P, R]:

@@ -267,7 +267,7 @@ def _owner(jobs: tuple[Jobs, ...], seams: Seams) -> Owner:
         started_us=seams.clock.wall_us(),
         version=__version__,
         tasks=tuple(f"{each.identity}/{name}" for each in jobs for name in each.tasks),
-        queues=tuple(queue for each in jobs for queue in each.queues),
+        queues=tuple(queue for each in jobs for queue in each.declared_queues),
     )
 
 

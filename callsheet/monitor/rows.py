@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
-from ..queues import Queue
+from ..queue import Queue
 from ..store.records import Attempt, Clock, Count, Error, History, Run, Status, Transition
 from ..supervisor.slots import Slots
 from ..tree import Node

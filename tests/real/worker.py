@@ -106,7 +106,9 @@ async def live(folder: Path, orders: Orders) -> None:
     books.stage.say("awake")
     if orders.slots:
         identity = jobs.queue_named("proof-jobs")
-        jobs.queues[identity] = evolve(jobs.queues[identity], concurrency=orders.slots, batch_size=500)
+        jobs.declared_queues[identity] = evolve(
+            jobs.declared_queues[identity], concurrency=orders.slots, batch_size=500
+        )
     tail = TAIL if not orders.finish else sys.maxsize
     books.recall(LedgerReader(folder / "caller.jsonl").tail(tail))
     async with open_runtime(
