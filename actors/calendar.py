@@ -45,13 +45,18 @@ class Look:
 
 
 @frozen
+class Reread:
+    """Others wrote to the store: what we hold of its future may lack something."""
+
+
+@frozen
 class Fire:
     """A timer's time has come."""
 
     key: tuple[str, Clock, int]
 
 
-CalendarMessage: TypeAlias = Expect | Look | Fire
+CalendarMessage: TypeAlias = Expect | Look | Reread | Fire
 Upcoming: TypeAlias = Callable[[Clock, int, int, int], Awaitable[tuple[Due, ...]]]
 """(clock, after_us, until_us, limit) -> a page of the store's future, read somewhere else than in our task."""
 
@@ -77,6 +82,7 @@ class Calendar(Actor[CalendarMessage]):
         self._horizons = {clock: Horizon(self._now_us(clock)) for clock in (Clock.STEADY, Clock.WALL)}
         self._offset_us = self._wall_offset_us()
         self._next_look: Timer | None = None
+        self._is_stale = False
         await self._look()
 
     async def on_stop(self) -> None:
@@ -96,6 +102,8 @@ class Calendar(Actor[CalendarMessage]):
                 self._fire(key)
             case Look():
                 await self._look()
+            case Reread():  # with the next look: others may write all the time
+                self._is_stale = True
             case _:
                 assert_never(message)
 
@@ -123,12 +131,17 @@ class Calendar(Actor[CalendarMessage]):
             self._hold(page)
 
     def _re_anchor(self) -> None:
-        """When somebody has set the wall clock, every timer made by it is wrong: forget them and read again."""
+        """
+        When somebody has set the wall clock, every timer made by it is wrong; when others wrote, some may be missing, and
+        what others write is on that clock. Forget them and read again.
+        """
         offset_us = self._wall_offset_us()
-        if abs(offset_us - self._offset_us) <= DRIFT_US:
+        if abs(offset_us - self._offset_us) > DRIFT_US:
+            _log.info("the wall clock moved by %+.3f s", (offset_us - self._offset_us) / 1e6)
+            self._offset_us = offset_us
+        elif not self._is_stale:
             return
-        _log.info("the wall clock moved by %+.3f s", (offset_us - self._offset_us) / 1e6)
-        self._offset_us = offset_us
+        self._is_stale = False
         horizon = self._horizons[Clock.WALL]
         for timer in horizon.timers.values():
             timer.cancel()

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, Final, Literal, TypeAlias
 
 import trio
-from attrs import define, field
+from attrs import define, field, frozen
 
 from ..store.contract import Answer, ClaimedRuns, Command, Register, Rescue, Rescued, Store, Unregister
 from ..store.errors import CallsheetError, OutcomeUnknown
@@ -27,6 +27,7 @@ from .batch import KEPT, MAX_BATCH, Hand, Write, concerns_one, hand_back_for_nob
 from .doubt import write_in_doubt
 from .ref import Ref
 from .reply import Answerable, Forward, Reply
+from .timers import Timer
 from .writer import Writer
 
 _log = logging.getLogger("callsheet.journal")
@@ -35,6 +36,8 @@ MAX_WAITING: Final = 10_000
 """Messages that may wait; beyond it new work is refused (`Overloaded`), completions and cancels are not."""
 RETRY_S: Final = 0.25
 """Wait before a commit that the store refused for now (busy, full, failing) is tried again."""
+LOOK_S: Final = 0.25
+"""Between two looks at whether others wrote to the same store: bounds how late their work is seen."""
 CLOSE_S: Final = 5.0
 """How long after the system's grace a store that refuses is still tried; what is not written then, recovery does."""
 RESCUE_PAGE: Final = 1_000
@@ -68,7 +71,13 @@ class JournalState:
     store: Store
     writer: Writer
     owner: Owner
+    works: bool = True
+    """Whether this process runs what is in the store: it registers, and takes back what dead ones left running."""
+    has_neighbours: bool = False
+    """Whether others may write to the store, so that it is worth looking."""
     on_committed: list[Committed] = field(factory=list)
+    on_neighbours: list[Callable[[], object]] = field(factory=list)
+    """Called when others have written."""
     on_stage: Callable[[], frozenset[str]] = frozenset
     """The ids of the runs that have a live actor."""
     commits: int = 0
@@ -76,6 +85,8 @@ class JournalState:
     hand: Hand = field(factory=Hand)
     trouble: Exception | None = None
     """What the store refused the last commit with (`StoreBusy`, `StoreFull`, ...), until it takes one again."""
+    look: Timer | None = None
+    """When the next look at what others wrote is due."""
 
     def give_up(self, error: Exception) -> None:
         """No incarnation will follow: whoever still waits for an answer is told."""
@@ -92,11 +103,20 @@ class JournalState:
             _fail(self.hand.doubt(n, error, tried_us), error)
 
 
-class Journal(Actor[Write]):
+@frozen
+class LookAround:
+    """Others may have written."""
+
+
+JournalMessage: TypeAlias = Write | LookAround
+
+
+class Journal(Actor[JournalMessage]):
     """Writes what it is told, in groups. See the rules of this file."""
 
     def __init__(self, state: JournalState) -> None:
         self._state = state
+        self._must_look = False
 
     @property
     def trouble(self) -> Exception | None:
@@ -108,11 +128,12 @@ class Journal(Actor[Write]):
         state = self._state
         state.incarnations += 1
         state.land()
-        news = [Write(Register(state.owner), Reply())]
+        news = [Write(Register(state.owner), Reply())] if state.works else []
         if state.incarnations > 1:  # whoever waited for a claim of the incarnation before us may be gone
             state.hand.must_rescue = True
-        if state.store.exclusive:
+        if state.store.exclusive and state.works:
             news.append(self._rescue("others"))
+        self._look_later()
         # first what is in hand and what waits: a run whose end waits to be settled is not one that nobody runs
         self.cell.mailbox.put_back([*self.cell.mailbox.take_now(), *news])
 
@@ -131,8 +152,8 @@ class Journal(Actor[Write]):
     def _not_rescued(self, error: BaseException) -> None:
         _log.error("could not take back the runs that nobody runs any more", exc_info=error)
 
-    async def receive_all(self, messages: Sequence[Write]) -> None:
-        """Commit all of it, in groups of bounded size."""
+    async def receive_all(self, messages: Sequence[JournalMessage]) -> None:
+        """Commit all of it, in groups of bounded size; look around when that is done."""
         hand, most = self._state.hand, MAX_BATCH
         self._take(messages)
         while hand:
@@ -156,12 +177,17 @@ class Journal(Actor[Write]):
                 most = min(MAX_BATCH, most * 2)
                 self._committed(group, answers)
             self._take_more()
+        if self._must_look:
+            self._must_look = False
+            await self._look_around()
 
-    def _take(self, messages: Sequence[Write]) -> None:
+    def _take(self, messages: Sequence[JournalMessage]) -> None:
         """Hold them until they are answered. What is no Write crashes us once, and is not among what we hold."""
         self._state.hand.take([each for each in messages if isinstance(each, Write)])
         for each in messages:
-            if not isinstance(each, Write):
+            if isinstance(each, LookAround):
+                self._must_look = True
+            elif not isinstance(each, Write):
                 raise TypeError(f"the journal takes a Write, not {type(each).__name__}")
 
     def _take_more(self) -> None:
@@ -178,7 +204,33 @@ class Journal(Actor[Write]):
         """When we are told to stop: write everything that waits by now, then sign off."""
         if self.cell.stopping:
             waiting = [each for each in self.cell.mailbox.take_now() if isinstance(each, Write)]
-            await self.receive_all([*waiting, Write(Unregister(self._state.owner.boot_id), Reply())])
+            if self._state.works:
+                waiting.append(Write(Unregister(self._state.owner.boot_id), Reply()))
+            await self.receive_all(waiting)
+
+    # -- others that write
+
+    def _look_later(self) -> None:
+        state = self._state
+        if state.look is not None:
+            state.look.cancel()  # of an incarnation before us
+        if state.has_neighbours:
+            when_s = self.stage.seams.clock.mono_s() + LOOK_S
+            state.look = self.stage.timers.at(when_s, lambda: self.ref.tell_control(LookAround()))
+
+    async def _look_around(self) -> None:
+        """In a quiet moment: the store may tidy up, and whoever waits for what others do is told."""
+        state = self._state
+        try:
+            changed = await state.writer.call(partial(_look, state.store))
+        except Exception as error:  # noqa: BLE001 -- the next look may do better; a store that refuses is shown elsewhere
+            _log.debug("could not look at the store: %s", error)
+            changed = False
+        if changed:
+            for listener in state.on_neighbours:
+                _contain(listener)
+        if not self.cell.stopping:
+            self._look_later()
 
     # -- one group
 
@@ -246,6 +298,12 @@ def _write(state: JournalState, group: Sequence[Write], now: Now) -> list[Answer
     if any(write.doubt is not None for write in group):
         return write_in_doubt(state.store, state.owner, group, now)
     return state.store.write([write.command for write in group], now)
+
+
+def _look(store: Store) -> bool:
+    """In the writer's thread."""
+    store.idle()
+    return store.changed()
 
 
 def _goes_ahead(message: object) -> bool:

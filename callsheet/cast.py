@@ -17,7 +17,6 @@ from .actors.run import RunActor, Unreadable
 from .actors.scheduler import Scheduler
 from .actors.undelivered import Why
 from .context import Context
-from .errors import InvalidOption
 from .jobs import Jobs, current_runtime
 from .store import codec
 from .store.errors import PayloadInvalid
@@ -26,6 +25,7 @@ from .store.records import Clock, Due, Lane
 from .supervisor.aftermath import Aftermath
 from .supervisor.quarantine import Quarantine
 from .supervisor.queue import QueueActor, QueuePlan
+from .supervisor.room import Room
 from .supervisor.slots import Slots
 from .supervisor.spec import ChildSpec, Strategy, SupervisorSpec
 from .supervisor.subtree import subtree
@@ -52,7 +52,16 @@ def lanes_of(jobs: Jobs) -> list[Lane]:
 
 def cast(runtime: Runtime, monitor: Monitor | None) -> SupervisorSpec:
     """The tree of a runtime: what stands further down depends on what stands above it. Gives the runtime its slots."""
-    children = [
+    children = _core(runtime)
+    if runtime.works:
+        children += _workers(runtime)
+    if monitor is not None:
+        children.append(_monitor_spec(runtime, monitor))
+    return SupervisorSpec(tuple(children), Strategy.REST_FOR_ONE)
+
+
+def _core(runtime: Runtime) -> list[ChildSpec]:
+    return [
         ChildSpec("scheduler", Scheduler, kind="scheduler", intensity=CORE_INTENSITY, backoff=CORE_BACKOFF),
         ChildSpec(
             "journal",
@@ -62,6 +71,11 @@ def cast(runtime: Runtime, monitor: Monitor | None) -> SupervisorSpec:
             backoff=CORE_BACKOFF,
             stop_budget_s=UNBOUNDED,  # what is acknowledged must be written
         ),
+    ]
+
+
+def _workers(runtime: Runtime) -> list[ChildSpec]:
+    return [
         ChildSpec(
             "calendar",
             lambda: _calendar(runtime),
@@ -73,20 +87,19 @@ def cast(runtime: Runtime, monitor: Monitor | None) -> SupervisorSpec:
         subtree("tasks", SupervisorSpec(tuple(_jobs_spec(runtime, each) for each in runtime.jobs), parks=True)),
         subtree("queues", SupervisorSpec(_queue_specs(runtime))),
     ]
-    if monitor is not None:
-        from .monitor.server import Door, MonitorServer
 
-        door = Door(monitor)
-        children.append(
-            ChildSpec(
-                "monitor",
-                lambda: MonitorServer(door, runtime),
-                kind="monitor",
-                stop_budget_s=1.0,
-                parks=True,  # if it cannot stay up it is off; it never takes the rest down
-            )
-        )
-    return SupervisorSpec(tuple(children), Strategy.REST_FOR_ONE)
+
+def _monitor_spec(runtime: Runtime, monitor: Monitor) -> ChildSpec:
+    from .monitor.server import Door, MonitorServer
+
+    door = Door(monitor)
+    return ChildSpec(
+        "monitor",
+        lambda: MonitorServer(door, runtime),
+        kind="monitor",
+        stop_budget_s=1.0,
+        parks=True,  # if it cannot stay up it is off; it never takes the rest down
+    )
 
 
 def _calendar(runtime: Runtime) -> Calendar:
@@ -119,12 +132,14 @@ def _task_spec(runtime: Runtime, jobs: Jobs, task: Task[Any, Any]) -> ChildSpec:
 
 def _queue_specs(runtime: Runtime) -> tuple[ChildSpec, ...]:
     specs: list[ChildSpec] = []
-    quarantine = Quarantine()
+    quarantine, room = Quarantine(), Room(runtime.max_running)
     for jobs in runtime.jobs:
         for identity, queue in jobs.declared_queues.items():
-            if identity in runtime.slots:
-                raise InvalidOption("jobs", f"two of them declare the queue {identity}")
-            slots = runtime.slots[identity] = Slots(identity, queue.concurrency, quarantine=quarantine)
+            if identity not in runtime.watched:
+                continue
+            slots = Slots(identity, queue.concurrency, quarantine=quarantine, room=room)
+            runtime.slots[identity] = slots
+            room.queues.append(slots)
             lanes = tuple(lane for lane in lanes_of(jobs) if lane.queue == identity)
             plan = QueuePlan(slots, queue.batch_size, int(queue.visibility_timeout * SECOND_US), lanes)
             specs.append(

@@ -79,9 +79,11 @@ class EnqueueResult:
         return self._known if isinstance(self._known, Run) else run_of(self._known)
 
 
-def new_run(task: Task[Any, Any], payload: object, options: EnqueueOptions, seams: Seams) -> NewRun:
+def new_run(
+    task: Task[Any, Any], payload: object, options: EnqueueOptions, seams: Seams, *, by: Clock = Clock.STEADY
+) -> NewRun:
     """
-    The run that a call of `enqueue` asks for. An option that is None counts as not given.
+    The run that a call of `enqueue` asks for. An option that is None counts as not given. by: the clock of a delay.
 
     Raises InvalidSchedule, InvalidOption, InvalidName, UnknownQueue, PayloadInvalid, PayloadTooLarge, TypeError.
     """
@@ -98,10 +100,10 @@ def new_run(task: Task[Any, Any], payload: object, options: EnqueueOptions, seam
         max_attempts=task.policy.attempts,
         timeout_us=task.timeout_us,
     )
-    return _with_options(plain, task, options, seams) if options else plain
+    return _with_options(plain, task, options, seams, by) if options else plain
 
 
-def _with_options(run: NewRun, task: Task[Any, Any], options: EnqueueOptions, seams: Seams) -> NewRun:
+def _with_options(run: NewRun, task: Task[Any, Any], options: EnqueueOptions, seams: Seams, by: Clock) -> NewRun:
     """`run` with what `options` say put in; options are rare where speed counts, so each may cost a copy."""
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     unknown = options.keys() - EnqueueOptions.__annotations__.keys()
@@ -125,17 +127,21 @@ def _with_options(run: NewRun, task: Task[Any, Any], options: EnqueueOptions, se
         changes |= {"idempotency_key": key, "payload_hash": codec.payload_hash(task.name, run.payload)}
     if given.get("on_conflict", "return") not in ("return", "raise"):
         raise InvalidOption("on_conflict", f'must be "return" or "raise", not {given["on_conflict"]!r}')
-    return scheduled(evolve(run, **changes), given.get("delay"), given.get("run_at"), seams)
+    return scheduled(evolve(run, **changes), given.get("delay"), given.get("run_at"), seams, by=by)
 
 
-def scheduled(run: NewRun, delay: object, run_at: object, seams: Seams) -> NewRun:
-    """`run` with the time of its first start put in, where `delay` or `run_at` (not both) name one in the future."""
+def scheduled(run: NewRun, delay: object, run_at: object, seams: Seams, *, by: Clock = Clock.STEADY) -> NewRun:
+    """
+    `run` with the time of its first start put in, where `delay` or `run_at` (not both) name one in the future.
+
+    by: the clock of a delay: WALL where another process will run it, which knows nothing of our steady clock.
+    """
     if delay is not None and run_at is not None:
         raise InvalidSchedule("delay and run_at", "give one of them, not both")
     now = seams.now()
     if delay is not None:
-        due_us = now.steady_us + int(_delay_s(delay) * SECOND_US)
-        return _due(run, due_us, Clock.STEADY, now.steady_us)
+        now_us = now.wall_us if by is Clock.WALL else now.steady_us
+        return _due(run, now_us + int(_delay_s(delay) * SECOND_US), by, now_us)
     if run_at is not None:
         due_us = instant_us(run_at, "run_at")
         if due_us > now.wall_us + MAX_AHEAD_S * SECOND_US:

@@ -62,14 +62,23 @@ class Hub:
             elif isinstance(command, Claim):
                 moved = True  # also when it brought nothing: that is what whoever waits for quiet waits for
         if moved:
-            happened, self._activity = self._activity, trio.Event()
-            happened.set()
+            self._stir()
+
+    def others_wrote(self) -> None:
+        """Another process wrote to the store: whoever waits looks again."""
+        for run_id in list(self._watched):
+            self._ended(run_id)
+        self._stir()
 
     def close(self) -> None:
         """Nothing will happen any more: let everybody look once more."""
         for run_id in list(self._watched):
             self._ended(run_id)
         self._activity.set()
+
+    def _stir(self) -> None:
+        happened, self._activity = self._activity, trio.Event()
+        happened.set()
 
     def _ended(self, run_id: str) -> None:
         for event in self._watched.get(run_id, ()):

@@ -214,7 +214,7 @@ class Jobs:
         a cancelled call the outcome is unknown, and repeating it with the same key or `run_id` is safe.
         """
         runtime = self.runtime()
-        run = enqueueing.new_run(self._own(task), payload, options, runtime.seams)
+        run = enqueueing.new_run(self._own(task), payload, options, runtime.seams, by=runtime.delays_by)
         strict = options.get("on_conflict") == "raise"
         answer = await runtime.write(Insert((run,), strict=strict))
         if isinstance(answer, Conflict):
@@ -235,8 +235,9 @@ class Jobs:
             raise TooMany(len(listed), enqueueing.MAX_ENTRIES)
         if not listed:
             return []
+        seams, by = runtime.seams, runtime.delays_by
         runs = tuple(
-            enqueueing.new_run(self._own(each.task), each.payload, each.options, runtime.seams) for each in listed
+            enqueueing.new_run(self._own(each.task), each.payload, each.options, seams, by=by) for each in listed
         )
         strict = any(each.options.get("on_conflict") == "raise" for each in listed)
         answer = await runtime.write(Insert(runs, strict=strict))

@@ -39,8 +39,8 @@ class Queue:
     def __attrs_post_init__(self) -> None:
         if self.name is not None:
             check_name(self.name, "queue name")
-        _check_int(self.concurrency, "Queue(concurrency)", MAX_CONCURRENCY)
-        _check_int(self.batch_size, "Queue(batch_size)", MAX_BATCH)
+        check_int(self.concurrency, "Queue(concurrency)", MAX_CONCURRENCY)
+        check_int(self.batch_size, "Queue(batch_size)", MAX_BATCH)
         what = "Queue(visibility_timeout)"
         try:
             seconds(self.visibility_timeout, what, least=1, most=86_400)
@@ -48,7 +48,8 @@ class Queue:
             raise InvalidOption(what, str(error).removeprefix(f"{what} ")) from None
 
 
-def _check_int(value: object, what: str, most: int) -> None:
+def check_int(value: object, what: str, most: int) -> None:
+    """Raise InvalidOption, which names `what`, unless `value` is an int from 1 to `most`."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise InvalidOption(what, f"must be an int, not {type(value).__name__}")
     if not 1 <= value <= most:

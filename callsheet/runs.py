@@ -170,7 +170,7 @@ class Runs:
         runtime = self._jobs.runtime()
         now_us = runtime.seams.clock.steady_us()
         run = _again(old, runtime.seams.ids.run_id(now_us), now_us, None if reason is None else _reason(reason))
-        run = enqueueing.scheduled(run, delay, run_at, runtime.seams)
+        run = enqueueing.scheduled(run, delay, run_at, runtime.seams, by=runtime.delays_by)
         answer = await runtime.write(Insert((run,)))
         assert isinstance(answer, Inserted)
         return enqueueing.results((run,), answer.existing)[0]

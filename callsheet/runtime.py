@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from contextvars import Token
 from functools import partial
@@ -29,9 +29,10 @@ from .actors.readers import Readers
 from .actors.seams import Seams
 from .actors.writer import InlineWriter, ThreadWriter, Writer
 from .cast import cast, lanes_of
-from .errors import InvalidOption, RuntimeGaveUp, ShuttingDown, UnknownTask
+from .errors import InvalidOption, RuntimeGaveUp, ShuttingDown, UnknownQueue, UnknownTask
 from .hub import Hub
 from .jobs import Jobs, current_runtime
+from .queue import MAX_CONCURRENCY, check_int
 from .store.contract import Answer, Command, Reader, Store
 from .store.memory import MemoryStore
 from .store.policy import seconds
@@ -71,6 +72,12 @@ class OpenOptions(TypedDict, total=False):
     """Watch and steer it through a page and a websocket."""
     signals: bool
     """SIGTERM and SIGINT end the block; a second one ends the grace too. Main thread only."""
+    queues: Sequence[str]
+    """Run only what waits in these queues, by name or `namespace/name`; all tasks and queues can still be enqueued to."""
+    max_running: int | None
+    """Runs on stage at once in all queues together (1 … 1,000,000); None: as many as the queues have slots."""
+    work: bool
+    """False: run nothing, only enqueue, read and steer, beside a runtime in another process."""
     seams: Seams
     """Clock, chance and ids, for simulations."""
 
@@ -85,6 +92,11 @@ class Runtime:
     owner: Owner
     readers: Readers
     app: Any = None
+    works: bool = True
+    """Whether it runs anything."""
+    watched: tuple[str, ...] = ()
+    """The queues that it takes runs from, by identity."""
+    max_running: int | None = None
     hub: Hub = field(factory=Hub)
     slots: dict[str, Slots] = field(factory=dict)
     """By queue identity."""
@@ -166,6 +178,11 @@ class Runtime:
         raise UnknownTask(self.jobs[0].identity, task if isinstance(task, str) else task.name, known)
 
     @property
+    def delays_by(self) -> Clock:
+        """The clock of the delays that are enqueued here: the steady one where we run them ourselves."""
+        return Clock.STEADY if self.works else Clock.WALL
+
+    @property
     def on_stage(self) -> int:
         """How many runs are on stage."""
         return sum(len(slots.on_stage) for slots in self.slots.values())
@@ -190,7 +207,7 @@ class Runtime:
         return any(slots.on_stage or slots.reserved or slots.woken for slots in self.slots.values())
 
     def _is_quiet(self, reader: Reader) -> bool:
-        mine = {lane for jobs in self.jobs for lane in lanes_of(jobs)}
+        mine = {lane for jobs in self.jobs for lane in lanes_of(jobs) if lane.queue in self.slots}
         waiting = {Status.QUEUED, Status.RUNNING, Status.RETRYING}
         return not any(count.status in waiting and count.lane in mine for count in reader.counts())
 
@@ -221,20 +238,33 @@ async def open_runtime(
     `grace`, cancels and hands back the rest, and returns when nothing of it runs any more.
 
     Raises StoreHeld, CannotOpen, ForeignDatabase, NewerSchema, DamagedStore, SettingRefused: nothing was changed;
-    InvalidOption; RuntimeGaveUp, after the block was cancelled, when the runtime cannot keep itself alive.
+    InvalidOption, UnknownQueue; RuntimeGaveUp, after the block was cancelled, when the runtime cannot keep itself alive.
     """
     grace_s = _check(jobs, options)
+    watched, works = _watched(jobs, options.get("queues")), bool(options.get("work", True))
     seams = options.get("seams") or Seams.real()
-    place = store_at(store)
+    place = store_at(store, exclusive=works)
     inline = isinstance(place, MemoryStore) or not seams.threads
     writer: Writer = InlineWriter() if inline else ThreadWriter("callsheet-journal")
-    owner = _owner(jobs, seams)
+    owner = _owner(jobs, watched, seams)
     try:
         async with _signals(options) as signals:
             await writer.call(lambda: place.open(owner))
             try:
-                runtime = Runtime(jobs, place, seams, owner, Readers(place, inline=inline), options.get("app"))
-                runtime.journal = JournalState(place, writer, owner)
+                runtime = Runtime(
+                    jobs,
+                    place,
+                    seams,
+                    owner,
+                    Readers(place, inline=inline),
+                    app=options.get("app"),
+                    works=works,
+                    watched=watched,
+                    max_running=options.get("max_running"),
+                )
+                runtime.journal = JournalState(
+                    place, writer, owner, works=works, has_neighbours=_has_neighbours(place, seams)
+                )
                 async with _working(runtime, options, grace_s, signals):
                     yield runtime
             finally:
@@ -253,13 +283,36 @@ def _check(jobs: tuple[Jobs, ...], options: OpenOptions) -> float:
     identities = [each.identity for each in jobs]
     if len(set(identities)) < len(identities):
         raise InvalidOption("jobs", "two of them have the same namespace and name")
+    for each in jobs:
+        for other in jobs:
+            twice = each.declared_queues.keys() & other.declared_queues.keys()
+            if each is not other and twice:
+                raise InvalidOption("jobs", f"two of them declare the queue {min(twice)}")
+    if options.get("max_running") is not None:
+        check_int(options["max_running"], "max_running", MAX_CONCURRENCY)
     try:
         return seconds(options.get("grace", GRACE_S), "grace", most=MAX_GRACE_S)
     except ValueError as error:
         raise InvalidOption("grace", str(error).removeprefix("grace ")) from None
 
 
-def _owner(jobs: tuple[Jobs, ...], seams: Seams) -> Owner:
+def _watched(jobs: tuple[Jobs, ...], names: Sequence[str] | None) -> tuple[str, ...]:
+    """The identities of the queues that `names` tells, of all where it tells none."""
+    known = [queue for each in jobs for queue in each.declared_queues]
+    if names is None:
+        return tuple(known)
+    if isinstance(names, str) or not names:
+        raise InvalidOption("queues", "give a list with at least one name, or leave it out to watch every queue")
+    found: dict[str, None] = {}
+    for name in names:
+        meant = [queue for queue in known if name in (queue, queue.partition("/")[2])]
+        if not meant:
+            raise UnknownQueue(jobs[0].identity, str(name), tuple(queue.partition("/")[2] for queue in known))
+        found.update(dict.fromkeys(meant))
+    return tuple(found)
+
+
+def _owner(jobs: tuple[Jobs, ...], watched: tuple[str, ...], seams: Seams) -> Owner:
     return Owner(
         boot_id=seams.ids.boot_id(),
         pid=os.getpid(),
@@ -267,8 +320,13 @@ def _owner(jobs: tuple[Jobs, ...], seams: Seams) -> Owner:
         started_us=seams.clock.wall_us(),
         version=__version__,
         tasks=tuple(f"{each.identity}/{name}" for each in jobs for name in each.tasks),
-        queues=tuple(queue for each in jobs for queue in each.declared_queues),
+        queues=watched,
     )
+
+
+def _has_neighbours(store: Store, seams: Seams) -> bool:
+    """Whether other processes may write to it. Those of a simulation know of each other."""
+    return not (store.exclusive and (isinstance(store, MemoryStore) or not seams.threads))
 
 
 async def _close(writer: Writer, store: Store) -> None:
@@ -304,6 +362,7 @@ def _prepare(runtime: Runtime, system: ActorSystem) -> None:
     runtime.system, runtime.is_open = system, True
     aftermath = Aftermath(system.stage, runtime.slots)
     runtime.journal.on_committed += [aftermath, runtime.hub]
+    runtime.journal.on_neighbours += [aftermath.others_wrote, runtime.hub.others_wrote]
     runtime.journal.on_stage = lambda: frozenset(
         run_id for slots in runtime.slots.values() for run_id in slots.on_stage
     )

@@ -13,9 +13,11 @@ from .store.errors import CannotOpen
 from .store.memory import MemoryStore
 
 
-def store_at(where: str | os.PathLike[str] | Store) -> Store:
+def store_at(where: str | os.PathLike[str] | Store, *, exclusive: bool = True) -> Store:
     """
     The store that `where` names: a path or `sqlite:///…`, ":memory:", or a Store itself.
+
+    exclusive: whether it is to be opened by one who runs what is in it.
 
     Raises CannotOpen for a URL of another kind, TypeError for another type.
     """
@@ -32,4 +34,4 @@ def store_at(where: str | os.PathLike[str] | Store) -> Store:
         raise CannotOpen(where, f"this release has no store for {scheme}: URLs")
     from .store.sqlite import SqliteStore
 
-    return SqliteStore(where)
+    return SqliteStore(where, exclusive=exclusive)

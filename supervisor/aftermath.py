@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from attrs import define
 
-from ..actors.calendar import Expect
+from ..actors.calendar import Expect, Reread
 from ..actors.stage import Stage
 from ..store.contract import Answer, Cancel, CancelAnswer, Command, Insert, Inserted, Rescue, Rescued
 from ..store.records import Clock, Due, NewRun, Status
@@ -52,6 +52,13 @@ class Aftermath:
         """Have every queue look."""
         for slots in self.slots.values():
             slots.wake()
+
+    def others_wrote(self) -> None:
+        """Another process wrote to the store: there may be something to claim, now or soon."""
+        self.wake_all()
+        calendar = self.stage.whereis(paths.CALENDAR)
+        if calendar is not None:
+            calendar.tell_control(Reread())
 
     def _inserted(self, command: Insert, answer: Inserted, dues: list[Due]) -> None:
         for run, existing in zip(command.runs, answer.existing, strict=True):

@@ -134,13 +134,17 @@ class QueueActor(Actor[QueueMessage]):
 
     def _claim(self) -> None:
         slots, plan = self._slots, self._plan
-        asked = min(plan.batch_size, slots.free)
-        if not self._hungry or slots.reserved or asked <= 0 or self.cell.stopping:
+        if slots.reserved:
             return
-        lanes = tuple(lane for lane in plan.lanes if self._supervisor(lane.jobs, lane.task) is not None)
-        self._hungry = False
+        wanted = min(plan.batch_size, slots.free)
+        lanes = self._claimable() if self._hungry and wanted > 0 and not self.cell.stopping else ()
         if not lanes:
+            slots.room.pass_on(slots)
             return
+        asked = slots.room.ask(slots, wanted)
+        if not asked:
+            return
+        self._hungry = False
         slots.reserved += asked
         suspects = slots.quarantine.ask(slots.wake)
         command = Claim(self._owner, self.stage.seams.ids.claim_id(), lanes, asked, plan.lease_us, suspects)
@@ -153,13 +157,19 @@ class QueueActor(Actor[QueueMessage]):
         self._slots.quarantine.answer(suspects, answer.runs)
         for run in answer.runs:
             self._slots.on_stage[run.run_id] = None
+        if len(answer.runs) < asked:
+            self._slots.room.pass_on(self._slots)
         self.ref.tell_control(Got(asked, answer.runs))
 
     def _failed(self, asked: int, suspects: int, error: BaseException) -> None:
         self._slots.reserved -= asked
         self._slots.quarantine.answer(suspects, ())
+        self._slots.room.pass_on(self._slots)
         if self.cell.state in _WORKING:
             self.ref.tell_control(ClaimFailed(error))
+
+    def _claimable(self) -> tuple[Lane, ...]:
+        return tuple(lane for lane in self._plan.lanes if self._supervisor(lane.jobs, lane.task) is not None)
 
     def _supervisor(self, jobs: str, task: str) -> Ref[TaskMessage] | None:
         """Of a task; None while it starts nothing: parked, or on its way to a restart."""
@@ -182,6 +192,7 @@ class QueueActor(Actor[QueueMessage]):
 
     async def on_stop(self) -> None:
         """Hand back what came too late to be started; what a claim still under way brings, the journal hands back."""
+        self._slots.room.pass_on(self._slots)
         for message in self.cell.mailbox.take_now():
             if isinstance(message, Got):
                 self._settling.hand_back(message.runs, self._slots)

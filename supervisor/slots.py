@@ -13,6 +13,7 @@ from attrs import define, field
 
 from ..actors.run import RunActor, StopReason
 from .quarantine import Quarantine
+from .room import Room
 
 
 @define(eq=False)
@@ -29,6 +30,8 @@ class Slots:
     """Set by the queue actor; called once per `wake` until it has looked."""
     woken: bool = False
     quarantine: Quarantine = field(factory=Quarantine)
+    """Shared by all queues of a runtime."""
+    room: Room = field(factory=Room)
     """Shared by all queues of a runtime."""
     canceled: set[str] = field(factory=set)
     """Those of `on_stage` that were canceled before they had an actor: they are not to have one."""
@@ -52,6 +55,8 @@ class Slots:
         if self.quarantine.run_id is not None:
             self.quarantine.leave(run_id)
         self.wake()
+        if self.room.limit is not None:
+            self.room.freed()
 
     def cancel(self, run_id: str, claim_id: bytes | None = None) -> None:
         """This run was canceled, durably: stop its handler (of this claim, where given), or see that it never starts."""
