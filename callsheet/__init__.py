@@ -90,6 +90,7 @@ if TYPE_CHECKING:
     from .store.errors import DamagedStore as DamagedStore
     from .store.errors import ForeignDatabase as ForeignDatabase
     from .store.errors import NewerSchema as NewerSchema
+    from .store.errors import OlderSchema as OlderSchema
     from .store.errors import OutcomeUnknown as OutcomeUnknown
     from .store.errors import PayloadInvalid as PayloadInvalid
     from .store.errors import PayloadTooLarge as PayloadTooLarge
@@ -181,6 +182,7 @@ _HOME: Final[dict[str, str]] = {
     "NewerSchema": "callsheet.store.errors",
     "DamagedStore": "callsheet.store.errors",
     "SettingRefused": "callsheet.store.errors",
+    "OlderSchema": "callsheet.store.errors",
     "OutcomeUnknown": "callsheet.store.errors",
     "InvalidName": "callsheet.errors",
     "InvalidSchedule": "callsheet.errors",

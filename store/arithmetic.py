@@ -7,12 +7,17 @@ Not here: which status follows (`lifecycle`), what a failure leads to (`policy`)
 
 from __future__ import annotations
 
-from .contract import Rescue
+from typing import Any, Final
+
+from attrs import evolve
+
+from .contract import Claim, HeldBy, Rescue, SetQueue
 from .lifecycle import step
 from .policy import DEFAULT_RETRY, Tried, judge
 from .records import (
     HISTORY_FIRST,
     HISTORY_LAST,
+    NO_LIMIT,
     Attempt,
     Claimed,
     Clock,
@@ -22,10 +27,14 @@ from .records import (
     Now,
     Outcome,
     OutcomeKind,
+    QueueOverride,
     Run,
     Status,
     Verdict,
 )
+
+_KEEP_THEIR_PLACE: Final = frozenset({Move.RESCUE, Move.HAND_BACK})
+_LIMITS: Final = ("concurrency", "batch_size", "global_limit", "visibility_us")
 
 
 def run_of(new: NewRun) -> Run:
@@ -112,11 +121,34 @@ def is_due(due_us: int, clock: Clock, now: Now) -> bool:
     return due_us <= (now.steady_us if clock is Clock.STEADY else now.wall_us)
 
 
-def due_of(verdict: Verdict, now: Now) -> tuple[int, Clock]:
-    """When, and by which clock, a run that waits again is due."""
-    if verdict.due_us is None:
-        return now.steady_us, Clock.AT_ONCE
-    return verdict.due_us, verdict.clock
+def due_of(verdict: Verdict, now: Now) -> tuple[int | None, Clock]:
+    """When (None: the due it has stays), and by which clock, a run that waits again is due."""
+    if verdict.due_us is not None:
+        return verdict.due_us, verdict.clock
+    return None if verdict.move in _KEEP_THEIR_PLACE else now.steady_us, Clock.AT_ONCE
+
+
+def room_for(command: Claim, override: QueueOverride | None, running: int) -> tuple[int, HeldBy | None]:
+    """
+    How many runs a claim may be given, and what makes that fewer than it asks for; `running`: rows of its queue.
+    """
+    if command.queue is None:
+        return command.limit, None
+    if override is not None and override.paused:
+        return 0, "paused"
+    most = command.global_limit if override is None or override.global_limit is None else override.global_limit
+    if most is None or most == NO_LIMIT or most - running >= command.limit:
+        return command.limit, None
+    return max(most - running, 0), "global_limit"
+
+
+def override_after(was: QueueOverride | None, command: SetQueue, now: Now) -> QueueOverride:
+    """What holds of a queue after a SetQueue."""
+    kept = QueueOverride(command.queue) if was is None else was
+    if command.reset:
+        kept = QueueOverride(command.queue, kept.paused)
+    said: dict[str, Any] = {name: getattr(command, name) for name in ("paused", *_LIMITS)}
+    return evolve(kept, updated_us=now.steady_us, **{name: each for name, each in said.items() if each is not None})
 
 
 def deaths_after(deaths: int, outcome: OutcomeKind) -> int:

@@ -28,6 +28,7 @@ from .records import (
     Now,
     OutcomeKind,
     Owner,
+    QueueOverride,
     Run,
     RunFilter,
     Snapshot,
@@ -80,6 +81,11 @@ class Claim:
     Each becomes running, its attempt and fence counted up, the attempt durable with this commit. A row is due
     when its own clock says so: AT_ONCE always, STEADY by `now.steady_us`, WALL by `now.wall_us`. The cost
     does not grow with rows it may not take.
+
+    With `queue`, which all the lanes are of, what SetQueue said of it holds in this very transaction. Paused: nothing is
+    given. Else no more is given than brings its running rows, in the whole store and whoever runs them, to the limit:
+    the override's `global_limit` where it has one (NO_LIMIT: none), else the claim's. Rows that run already are never
+    touched, also when there are more of them than a limit that was lowered. Without `queue` none of this applies.
     """
 
     owner: str
@@ -89,13 +95,28 @@ class Claim:
     lease_us: int
     suspects: int | None = None
     """How many of them may be suspects (`policy.DEATHS_BEFORE_SUSPECT`); None: as many as come."""
+    queue: str | None = None
+    """`namespace/queue`."""
+    global_limit: int | None = None
+    """Running rows of `queue` in the whole store, at most, as the code says; None or NO_LIMIT: any number."""
+
+
+HeldBy: TypeAlias = Literal["paused", "global_limit"]
+"""Why a Claim of a queue was given nothing, or less than it asked for, though more may be due."""
 
 
 @frozen
 class ClaimedRuns:
-    """What a Claim got; fewer than `limit` means that no more was due."""
+    """What a Claim got; fewer than `limit` means that no more was due, unless `held` says otherwise."""
 
     runs: tuple[Claimed, ...]
+    override: QueueOverride | None = None
+    """Of the claim's `queue`, as it stood then; None where nothing was ever said of it, or the claim names none."""
+    held: HeldBy | None = None
+    """
+    "paused": nothing was looked for. "global_limit": all that the limit left room for was given, fewer than `limit`;
+    whether more was due was not looked for.
+    """
 
 
 @frozen
@@ -107,6 +128,8 @@ class Settlement:
     claim_id: bytes
     fence: int
     verdict: Verdict
+    progress: bytes | None = None
+    """The last progress that the attempt told; None leaves what is stored."""
 
 
 @frozen
@@ -115,9 +138,10 @@ class Settle:
     End these attempts. A stale one (canceled, rescued, claimed again, settled before) changes nothing.
 
     The run takes the verdict's status (`lifecycle.step`; a move that running does not have is malformed) and,
-    where it waits again, the verdict's due time and clock (AT_ONCE with due = now when the verdict names no
-    time); a verdict that spends adds one to `spent`; deaths: `crashed` adds one, `lease_lost` and
-    `interrupted` keep it, any other outcome sets 0.
+    where it waits again, the verdict's due time and clock. A verdict that names no time means AT_ONCE, with due = now;
+    but after a rescue or a hand_back with the due it had, so that it keeps its place before what became due later. A
+    verdict that spends adds one to `spent`; deaths: `crashed` adds one, `lease_lost` and `interrupted` keep it, any
+    other outcome sets 0. What is told of a running run (`stuck_since_us`) ends with the attempt; `progress` stays.
     """
 
     settlements: tuple[Settlement, ...]
@@ -167,6 +191,49 @@ class NoteLate:
 
 
 @frozen
+class NoteRunning:
+    """
+    Keep what a running attempt tells of itself. Guarded as a Settlement is: a stale one changes nothing.
+
+    What is None stays as it is. Neither the status nor `updated_us` changes.
+    """
+
+    run_id: str
+    attempt: int
+    claim_id: bytes
+    fence: int
+    progress: bytes | None = None
+    stuck_since_us: int | None = None
+    """Since when it goes on although it was told to stop."""
+
+
+@frozen
+class Noted:
+    """Whether the attempt of a NoteRunning still holds its run; if not, nothing was kept."""
+
+    held: bool
+
+
+@frozen
+class SetQueue:
+    """
+    Say at run time how a queue works, for all processes; answered with the QueueOverride that holds now.
+
+    What is None stays as it is. `reset`: first forget every limit that was said before, but not `paused`; then apply the
+    rest. Whether a queue of this name is declared anywhere is not looked at; numbers are not checked.
+    """
+
+    queue: str
+    paused: bool | None = None
+    concurrency: int | None = None
+    batch_size: int | None = None
+    global_limit: int | None = None
+    """NO_LIMIT: none, whatever the code says."""
+    visibility_us: int | None = None
+    reset: bool = False
+
+
+@frozen
 class Renew:
     """
     Hold these claims (run id, claim id, fence) for `lease_us` from now, and the owner's row as seen now.
@@ -193,7 +260,8 @@ class Rescue:
 
     scope: "others": of every other boot id (their owner is proven dead: `crashed`); "expired": of any owner,
     lease run out (`crashed` when the owner was not seen for two leases, else `lease_lost`); "own": of this
-    owner, except those in `keep` (`interrupted`, handed back). Taken in order of owner, then id.
+    owner, except those in `keep` (`interrupted`, handed back). Taken in order of owner, then id. What waits again is
+    due at once and keeps its place: its `due_us` stays what it was.
     """
 
     owner: str
@@ -244,8 +312,12 @@ class Unregister:
     boot_id: str
 
 
-Command: TypeAlias = Insert | Claim | Settle | Cancel | NoteLate | Renew | Rescue | Register | Unregister
-Answer: TypeAlias = Inserted | Conflict | ClaimedRuns | Settled | CancelAnswer | Renewed | Rescued | None
+Command: TypeAlias = (
+    Insert | Claim | Settle | Cancel | NoteLate | NoteRunning | SetQueue | Renew | Rescue | Register | Unregister
+)
+Answer: TypeAlias = (
+    Inserted | Conflict | ClaimedRuns | Settled | CancelAnswer | Noted | QueueOverride | Renewed | Rescued | None
+)
 """In the order of the commands; NoteLate, Register and Unregister are answered with None."""
 
 
@@ -256,7 +328,7 @@ class Reader(Protocol):
     """Reads what is committed; needs no journal. One thread at a time uses one Reader."""
 
     def get(self, run_id: str) -> History | None:
-        """The run with its payload, attempts and transitions; None when it is not stored."""
+        """The run with its payload, attempts, transitions and replays; None when it is not stored."""
 
     def list(self, where: RunFilter, *, limit: int, before: str | None = None) -> tuple[Run, ...]:
         """
@@ -277,8 +349,13 @@ class Reader(Protocol):
         The counters: how many runs of each lane have each status; rows of zero are left out. Never counted.
         """
 
+    def queues(self) -> tuple[QueueOverride, ...]:
+        """Every override that SetQueue stored, by queue."""
+
     def snapshot(self, *, limit: int) -> Snapshot:
-        """Counters, the newest `limit` runs and the registered runtimes, from one consistent read."""
+        """
+        Counters, the newest `limit` runs, the registered runtimes and the overrides, from one consistent read.
+        """
 
     def close(self) -> None:
         """Free what it holds; twice does nothing."""
@@ -302,8 +379,8 @@ class Store(Protocol):
         """
         Lock it for `owner`, check it, create or migrate the schema, and take it into use.
 
-        Raises CannotOpen, StoreHeld, ForeignDatabase, NewerSchema, DamagedStore, SettingRefused; nothing was
-        changed then.
+        Raises CannotOpen, StoreHeld, ForeignDatabase, NewerSchema, OlderSchema, DamagedStore, SettingRefused;
+        nothing was changed then.
         """
 
     def write(self, commands: Sequence[Command], now: Now) -> list[Answer]:

@@ -118,6 +118,27 @@ class NewerSchema(StoreError):
 
 
 @define(slots=False)
+class OlderSchema(StoreError):
+    """
+    A store of an older release cannot be brought up to date while another runtime holds it. It was not touched.
+
+    Whoever runs the jobs has to be upgraded first: it does this when it opens. NewerSchema would be the other way round.
+    """
+
+    path: str
+    schema: int
+    needed: int
+    pid: int | None
+
+    def __str__(self) -> str:
+        who = f"process {self.pid}" if self.pid else "another process"
+        return (
+            f"{self.path} has schema {self.schema}, this release needs {self.needed}, and {who} of an older release "
+            "runs the jobs of it: upgrade and restart that one first"
+        )
+
+
+@define(slots=False)
 class DamagedStore(StoreError):
     """The file is truncated or damaged. It was not touched."""
 

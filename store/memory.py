@@ -12,7 +12,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Final, assert_never
+from typing import Any, Final, assert_never
 
 from attrs import evolve
 
@@ -24,7 +24,9 @@ from .arithmetic import (
     in_history,
     is_due,
     lost_as,
+    override_after,
     rescue_verdict,
+    room_for,
     run_of,
     status_after,
 )
@@ -38,13 +40,16 @@ from .contract import (
     Conflict,
     Insert,
     Inserted,
+    Noted,
     NoteLate,
+    NoteRunning,
     Register,
     Renew,
     Renewed,
     Rescue,
     Rescued,
     RescuedRun,
+    SetQueue,
     Settle,
     Settled,
     Settlement,
@@ -64,6 +69,7 @@ from .records import (
     Now,
     OutcomeKind,
     Owner,
+    QueueOverride,
     Run,
     Status,
     Verdict,
@@ -167,6 +173,10 @@ class MemoryStore:
             case NoteLate():
                 self._note_late(command)
                 return None
+            case NoteRunning():
+                return self._note_running(command)
+            case SetQueue():
+                return self._set_queue(command, now)
             case Renew():
                 return self._renew(command, now)
             case Rescue():
@@ -192,6 +202,8 @@ class MemoryStore:
                 self.tables.move_run(run_of(new), None, move, new.created_us)
                 if new.idempotency_key is not None:
                     self.tables.put(self.tables.keys, (new.lane.jobs, new.idempotency_key), new.id)
+                if new.replay_of is not None:
+                    self.tables.put(self.tables.replays.setdefault(new.replay_of, {}), new.id, None)
             elif command.strict and new.idempotency_key is not None and new.payload_hash != run.payload_hash:
                 self.tables.undo(mark)
                 return Conflict(new.idempotency_key, run)
@@ -207,13 +219,30 @@ class MemoryStore:
 
     # ---------------------------------------------------------------- claim
 
+    def _set_queue(self, command: SetQueue, now: Now) -> QueueOverride:
+        override = override_after(self.tables.queues.get(command.queue), command, now)
+        self.tables.put(self.tables.queues, command.queue, override)
+        return override
+
+    def _running(self, queue: str) -> int:
+        ids = self.tables.ids.items()
+        return sum(len(some) for (lane, has), some in ids if has is Status.RUNNING and lane.queue == queue)
+
     def _claim(self, command: Claim, now: Now) -> ClaimedRuns:
+        queue = command.queue
+        override = None if queue is None else self.tables.queues.get(queue)
+        room, held = room_for(command, override, 0 if queue is None else self._running(queue))
+        first = self._first(command, room, now)
+        if len(first) < room:
+            held = None
+        return ClaimedRuns(tuple([self._start(run, command, now) for run in first]), override, held)
+
+    def _first(self, command: Claim, limit: int, now: Now) -> list[Run]:
         waiting = [run for status in WAITING for run in self.tables.of_status(status, command.lanes)]
         due = sorted((run for run in waiting if is_due(run.due_us, run.clock, now)), key=_order)
         suspects = [run for run in due if run.deaths >= DEATHS_BEFORE_SUSPECT]
         chosen = [run for run in due if run.deaths < DEATHS_BEFORE_SUSPECT] + suspects[: command.suspects]
-        first = heapq.nsmallest(command.limit, chosen, key=_order)
-        return ClaimedRuns(tuple([self._start(run, command, now) for run in first]))
+        return heapq.nsmallest(limit, chosen, key=_order)
 
     def _start(self, was: Run, command: Claim, now: Now) -> Claimed:
         run = evolve(
@@ -235,11 +264,15 @@ class MemoryStore:
 
     def _settle(self, one: Settlement, now: Now) -> Status | None:
         status = status_after(one.run_id, one.verdict)
-        run = self._held(one.run_id, one.claim_id, one.fence)
-        if run is None or run.attempt != one.attempt:
+        run = self._attempted(one)
+        if run is None:
             return None
-        self._end(run, one.verdict, now)
+        self._end(run if one.progress is None else evolve(run, progress=one.progress), one.verdict, now)
         return status
+
+    def _attempted(self, one: Settlement | NoteRunning) -> Run | None:
+        run = self._held(one.run_id, one.claim_id, one.fence)
+        return None if run is None or run.attempt != one.attempt else run
 
     def _held(self, run_id: str, claim_id: bytes, fence: int) -> Run | None:
         run = self.tables.runs.get(run_id)
@@ -251,11 +284,11 @@ class MemoryStore:
         attempt = current_attempt(was)
         assert attempt is not None
         status = status_after(was.id, verdict)
-        due_us, clock = (was.due_us, was.clock) if status.is_final else due_of(verdict, now)
+        due_us, clock = (None, was.clock) if status.is_final else due_of(verdict, now)
         run = evolve(
             was,
             status=status,
-            due_us=due_us,
+            due_us=was.due_us if due_us is None else due_us,
             clock=clock,
             spent=was.spent + verdict.spends,
             deaths=deaths_after(was.deaths, verdict.outcome),
@@ -295,6 +328,15 @@ class MemoryStore:
             if each.n == command.attempt and each.claim_id == command.claim_id and each.late_outcome is None:
                 noted = evolve(each, late_outcome=command.late_outcome)
                 self.tables.put(self.tables.attempts, command.run_id, (*attempts[:i], noted, *attempts[i + 1 :]))
+
+    def _note_running(self, command: NoteRunning) -> Noted:
+        run = self._attempted(command)
+        if run is None:
+            return Noted(held=False)
+        told = {"progress": command.progress, "stuck_since_us": command.stuck_since_us}
+        given: dict[str, Any] = {name: each for name, each in told.items() if each is not None}
+        self.tables.put_run(evolve(run, **given))
+        return Noted(held=True)
 
     # ---------------------------------------------------------------- leases and owners
 

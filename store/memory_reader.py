@@ -12,7 +12,19 @@ from attrs import evolve
 from .arithmetic import current_attempt, in_history
 from .errors import StoreClosed
 from .memory_tables import Tables
-from .records import WAITING, Clock, Count, Due, History, Run, RunFilter, Snapshot, Status
+from .records import (
+    REPLAYS_TOLD,
+    WAITING,
+    Clock,
+    Count,
+    Due,
+    History,
+    QueueOverride,
+    Run,
+    RunFilter,
+    Snapshot,
+    Status,
+)
 
 
 class MemoryReader:
@@ -23,7 +35,7 @@ class MemoryReader:
         self._name = name
 
     def get(self, run_id: str) -> History | None:
-        """The run with its payload, attempts and transitions; None when it is not stored."""
+        """The run with its payload, attempts, transitions and replays; None when it is not stored."""
         tables = self._open()
         with tables.lock:
             run = tables.runs.get(run_id)
@@ -31,7 +43,9 @@ class MemoryReader:
                 return None
             current = current_attempt(run)
             attempts = tuple(a for a in tables.attempts.get(run_id, ()) if in_history(a.n, run.attempt))
-            return History(run, attempts if current is None else (*attempts, current), tables.transitions[run_id])
+            attempts = attempts if current is None else (*attempts, current)
+            replays = tuple(sorted(tables.replays.get(run_id, ()))[:REPLAYS_TOLD])
+            return History(run, attempts, tables.transitions[run_id], replays)
 
     def list(self, where: RunFilter, *, limit: int, before: str | None = None) -> tuple[Run, ...]:
         """Up to `limit` runs that match, newest first, without payloads."""
@@ -63,14 +77,20 @@ class MemoryReader:
             counts = [Count(lane, status, len(ids)) for (lane, status), ids in tables.ids.items() if ids]
         return tuple(sorted(counts, key=lambda c: (c.lane.jobs, c.lane.queue, c.lane.task, c.lane.schema, c.status)))
 
+    def queues(self) -> tuple[QueueOverride, ...]:
+        """The overrides, by queue."""
+        tables = self._open()
+        with tables.lock:
+            return tuple([tables.queues[queue] for queue in sorted(tables.queues)])
+
     def snapshot(self, *, limit: int) -> Snapshot:
-        """Counters, newest runs and runtimes."""
+        """Counters, newest runs, runtimes and overrides."""
         tables = self._open()
         with tables.lock:
             busy = {run.owner for run in tables.of_status(Status.RUNNING)}
             owners = [each.owner for each in tables.owners.values() if not each.closed or each.owner.boot_id in busy]
             owners.sort(key=lambda owner: (owner.started_us, owner.boot_id))
-            return Snapshot(self.counts(), self.list(RunFilter(), limit=limit), tuple(owners))
+            return Snapshot(self.counts(), self.list(RunFilter(), limit=limit), tuple(owners), self.queues())
 
     def close(self) -> None:
         """Read no more; twice does nothing."""

@@ -14,7 +14,7 @@ from typing import TypeVar
 from attrs import define, field, frozen
 
 from .arithmetic import in_history
-from .records import Attempt, Lane, Move, Owner, Run, Status, Transition
+from .records import Attempt, Lane, Move, Owner, QueueOverride, Run, Status, Transition
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -39,6 +39,9 @@ class Tables:
     transitions: dict[str, tuple[Transition, ...]] = field(factory=dict)
     keys: dict[tuple[str, str], str] = field(factory=dict)
     owners: dict[str, SeenOwner] = field(factory=dict)
+    queues: dict[str, QueueOverride] = field(factory=dict)
+    replays: dict[str, dict[str, None]] = field(factory=dict)
+    """By the id of the run that they replay."""
     ids: dict[tuple[Lane, Status], dict[str, None]] = field(factory=dict)
     """The runs of a lane in a status: what a claim looks at, and what the counters are the sizes of."""
     writes: int = 0

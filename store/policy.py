@@ -238,7 +238,7 @@ def judge(run: Tried, outcome: Outcome, policy: RetryPolicy, now_us: int, draw: 
     if kind is OutcomeKind.DISCARDED:
         return Verdict(Move.DISCARD, kind, error=outcome.error, cause=outcome.cause or "discarded")
     if kind is OutcomeKind.CRASHED or kind is OutcomeKind.LEASE_LOST:
-        return _rescued(run, outcome, now_us)
+        return _rescued(run, outcome)
     if kind is OutcomeKind.CANCELED:
         return Verdict(Move.CANCEL, kind, error=outcome.error, cause=outcome.cause or "canceled")
     return _failed(run, outcome, policy, now_us, draw)
@@ -259,7 +259,7 @@ def _failed(run: Tried, outcome: Outcome, policy: RetryPolicy, now_us: int, draw
     return _again(Move.RETRY, outcome, now_us + wait_us, str(outcome.kind))
 
 
-def _rescued(run: Tried, outcome: Outcome, now_us: int) -> Verdict:
+def _rescued(run: Tried, outcome: Outcome) -> Verdict:
     if outcome.kind is OutcomeKind.CRASHED and run.deaths + 1 >= DEATHS_BEFORE_POISON:
         return Verdict(
             Move.POISON,
@@ -267,7 +267,7 @@ def _rescued(run: Tried, outcome: Outcome, now_us: int) -> Verdict:
             error=outcome.error,
             cause=f"poisoned: {run.deaths + 1} crashes in a row",
         )
-    return _again(Move.RESCUE, outcome, now_us, str(outcome.kind))
+    return Verdict(Move.RESCUE, outcome.kind, error=outcome.error, cause=outcome.cause or str(outcome.kind))
 
 
 def _again(move: Move, outcome: Outcome, due_us: int, cause: str) -> Verdict:

@@ -22,6 +22,10 @@ HISTORY_LAST: Final = 90
 """Attempts kept from the end of a run's history."""
 OWNER_KEPT_US: Final = 86_400_000_000
 """An owner that was not seen for a day, and runs nothing, is forgotten when the next one registers."""
+REPLAYS_TOLD: Final = 50
+"""Replays that a run's history names: enough to find what became of it; `RunFilter.replay_of` lists them all."""
+NO_LIMIT: Final = 0
+"""As a `global_limit`: as many running rows as there are slots for, whatever the code says."""
 
 
 class Status(StrEnum):
@@ -148,7 +152,10 @@ class Verdict:
     move: Move
     outcome: OutcomeKind
     due_us: int | None = None
-    """When the run is due again; only with retry, snooze and rescue."""
+    """
+    When the run is due again; only with retry, snooze and rescue. None: at once; a rescue and a hand_back keep the
+    run's place by it.
+    """
     clock: Clock = Clock.AT_ONCE
     error: Error | None = None
     result: bytes | None = None
@@ -206,6 +213,7 @@ class Run:
     timeout_us: int | None
     created_us: int
     updated_us: int
+    """When its status last changed."""
     ended_us: int | None
     cause: str | None
     """Of the last transition."""
@@ -224,11 +232,13 @@ class Run:
     """When the current attempt was claimed, while it is running."""
     lease_until_us: int | None
     stuck_since_us: int | None
+    """Since when the current attempt goes on although it was told to stop; None once it has ended."""
     payload: bytes | None
     """None where the reader was not asked for payloads."""
     result: bytes | None
     result_error: str | None
     progress: bytes | None
+    """The last that any attempt told; it stays when the attempt ends, and the run."""
 
 
 @frozen
@@ -278,6 +288,8 @@ class History:
     run: Run
     attempts: tuple[Attempt, ...]
     transitions: tuple[Transition, ...]
+    replays: tuple[str, ...] = ()
+    """Ids of the runs that replay this one, oldest first: the first REPLAYS_TOLD of them."""
 
 
 @frozen
@@ -334,6 +346,30 @@ class Due:
 
 
 @frozen
+class QueueOverride:
+    """
+    What was said of a queue at run time, for all processes; each field that is not None wins over the code.
+
+    It is stored from the first SetQueue on, also while it says nothing.
+    """
+
+    queue: str
+    """`namespace/queue`."""
+    paused: bool = False
+    """Whether nothing of the queue is started."""
+    concurrency: int | None = None
+    """Slots in each runtime."""
+    batch_size: int | None = None
+    """Runs per claim, at most."""
+    global_limit: int | None = None
+    """Running rows of the queue in the whole store, at most; NO_LIMIT: any number."""
+    visibility_us: int | None = None
+    """The lease of what is claimed."""
+    updated_us: int = 0
+    """When something was last said of it."""
+
+
+@frozen
 class RunFilter:
     """Which runs to list. Every field given must match; times are `created_us`, half-open."""
 
@@ -350,8 +386,10 @@ class RunFilter:
 
 @frozen
 class Snapshot:
-    """One consistent reading of a store: its counters and its newest runs (without payloads)."""
+    """One consistent reading of a store: its counters, its newest runs (without payloads), who and what steers them."""
 
     counts: tuple[Count, ...]
     runs: tuple[Run, ...]
     owners: tuple[Owner, ...] = field(default=())
+    queues: tuple[QueueOverride, ...] = field(default=())
+    """Every override that is stored, by queue."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from operator import itemgetter
 
+from ..arithmetic import room_for
 from ..contract import Claim, ClaimedRuns
 from ..records import Claimed, Now
 from .codes import RUNNING
@@ -20,10 +21,15 @@ from .waiting import Row, first
 
 def claim(ledger: Ledger, command: Claim, now: Now) -> ClaimedRuns:
     """Make the first due runs running."""
-    suspects = command.limit if command.suspects is None else command.suspects
-    taken = first(ledger, command.lanes, command.limit, suspects, now) if command.limit > 0 else []
+    queue = command.queue
+    override = None if queue is None else ledger.overrides.get(queue)
+    room, held = room_for(command, override, 0 if queue is None else ledger.running(queue))
+    suspects = room if command.suspects is None else command.suspects
+    taken = first(ledger, command.lanes, room, suspects, now) if room > 0 else []
+    if len(taken) < room:
+        held = None
     if not taken:
-        return ClaimedRuns(())
+        return ClaimedRuns((), override, held)
     _start(ledger, command, taken, now)
     payloads = _long_payloads(ledger, taken)
     claim_id, at_us, lane_of = command.claim_id, now.steady_us, ledger.lane_of
@@ -38,7 +44,9 @@ def claim(ledger: Ledger, command: Claim, now: Now) -> ClaimedRuns:
                 for priority, _, run_id, rid, _, lane, attempt, spent, deaths, max_attempts, timeout_us,
                 fence, created_us, payload, trace_id, nominal_us in taken
             ]
-        )
+        ),
+        override,
+        held,
     )  # fmt: skip
 
 

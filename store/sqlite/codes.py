@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ..described import error_from_bytes
-from ..records import Attempt, Clock, Lane, Move, OutcomeKind, Run, Status, Transition
+from ..records import Attempt, Clock, Lane, Move, OutcomeKind, QueueOverride, Run, Status, Transition
 
 STATUSES: Final = (
     Status.QUEUED,
@@ -89,6 +89,15 @@ def attempt_of(run_id: str, row: tuple[Any, ...], boots: dict[int, str]) -> Atte
     return Attempt(
         run_id, n, started_us, ended_us, OUTCOMES[outcome], told, claim_id, fence, boots[owner], late_outcome
     )
+
+
+OVERRIDE_COLUMNS: Final = "queue, paused, concurrency, batch_size, global_limit, visibility_us, updated_us"
+
+
+def override_of(row: tuple[Any, ...]) -> QueueOverride:
+    """What a row of `OVERRIDE_COLUMNS` says of a queue."""
+    queue, paused, *rest = row
+    return QueueOverride(queue, bool(paused), *rest)
 
 
 TRANSITION_COLUMNS: Final = "seq, was, now, move, at_us, attempt, cause"

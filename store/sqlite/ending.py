@@ -56,7 +56,7 @@ _ALIKE: Final = _Statements(
     """,
     f"""
     update runs set status = ?2, spent = spent + ?3, deaths = deaths * ?4 + ?5, updated_us = ?6,
-    cause = ?7, result = ?8, result_error = ?9, due_us = ?10, clock = ?11, {_LET_GO} {_THESE}
+    cause = ?7, result = ?8, result_error = ?9, due_us = coalesce(?10, due_us), clock = ?11, {_LET_GO} {_THESE}
     """,
 )  # fmt: skip
 """?1 is a list of row numbers; all else is bound once for all of them."""
@@ -80,20 +80,20 @@ _EACH: Final = _Statements(
     f"""
     update runs set status = ?2, spent = spent + ?3, deaths = deaths * ?4 + ?5, updated_us = ?6,
     cause = one.value ->> 2, result = unhex(one.value ->> 3), result_error = one.value ->> 4,
-    due_us = one.value ->> 5, clock = ?7, {_LET_GO}
+    due_us = coalesce(one.value ->> 5, due_us), clock = ?7, {_LET_GO}
     from json_each(?1) as one where rid = one.value ->> 0
     """,
 )
-"""?1 is a list of lists: row number, error, cause, result in hex, why there is no result, due time."""
+"""?1 is a list of lists: row number, error, cause, result in hex, why there is no result, due time (null: as it is)."""
 
 
 def end(
     ledger: Ledger, held: Sequence[Held], verdict: Verdict, attempt: int, now: Now
-) -> tuple[Status, int | None, int]:
+) -> tuple[Status, int | None, int | None]:
     """
     End the attempt with this ordinal of these rows, all with one verdict.
 
-    Returns their next status, and when (None for never) and by which clock they are due again.
+    Returns their next status, their due and their clock, each None where it stays what it was.
     """
     db, these = ledger.db, listed(map(_RID, held))
     status, due_us, clock = _next(verdict, now)
@@ -102,7 +102,7 @@ def end(
     moved = (STATUS_CODE[status], MOVE_CODE[verdict.move], now.steady_us)
     db.execute(_ALIKE.transitions, (these, *moved, verdict.cause))
     values = (these, *_sums(status, verdict, now), verdict.cause, verdict.result, verdict.result_error)
-    if status.is_final:
+    if clock is None:
         db.execute(_ALIKE.final, values)
     else:
         db.execute(_ALIKE.wait, (*values, due_us, clock))
@@ -119,7 +119,7 @@ def end_each(ledger: Ledger, ends: Sequence[tuple[Held, Verdict]], attempt: int,
     db.execute(_EACH.attempts, (these, now.steady_us, OUTCOME_CODE[verdict.outcome]))
     db.execute(_EACH.transitions, (these, STATUS_CODE[status], MOVE_CODE[verdict.move], now.steady_us))
     values = (these, *_sums(status, verdict, now))
-    if status.is_final:
+    if clock is None:
         db.execute(_EACH.final, values)
     else:
         db.execute(_EACH.wait, (*values, clock))
@@ -127,9 +127,9 @@ def end_each(ledger: Ledger, ends: Sequence[tuple[Held, Verdict]], attempt: int,
     _forget(ledger, listed([held[0] for held, _ in ends]), attempt)
 
 
-def _next(verdict: Verdict, now: Now) -> tuple[Status, int | None, int]:
+def _next(verdict: Verdict, now: Now) -> tuple[Status, int | None, int | None]:
     status = status_after("", verdict)
-    return (status, None, 0) if status.is_final else (status, *due_of(verdict, now))
+    return (status, None, None) if status.is_final else (status, *due_of(verdict, now))
 
 
 def _sums(status: Status, verdict: Verdict, now: Now) -> tuple[int, ...]:
@@ -149,11 +149,11 @@ def _parts(rid: int, verdict: Verdict, now: Now) -> tuple[Any, ...]:
     )
 
 
-def _keep_in_mind(ledger: Ledger, held: Sequence[Held], status: Status, clock: int) -> None:
+def _keep_in_mind(ledger: Ledger, held: Sequence[Held], status: Status, clock: int | None) -> None:
     """What follows for the counters, and for the places where rows wait."""
     for (lane, priority), n in Counter(map(_LANE_AND_PRIORITY, held)).items():
         ledger.moved(lane, RUNNING, STATUS_CODE[status], n)
-        if not status.is_final:
+        if clock is not None:
             ledger.waits(lane, priority, clock)
 
 

@@ -1,5 +1,5 @@
 """
-The writing connection, with the few things a writer keeps in mind: lanes, boots, counters, and where rows wait.
+The writing connection, with the few things a writer keeps in mind: lanes, boots, counters, overrides, where rows wait.
 
 Rule: what is kept is never trusted longer than nobody else wrote (`fresh`) and nothing was rolled back
     (`forget`).
@@ -16,11 +16,13 @@ from typing import Any, Final
 import apsw
 from attrs import define, field
 
-from ..records import Lane
+from ..records import Lane, QueueOverride
+from .codes import OVERRIDE_COLUMNS, RUNNING, override_of
 from .connection import rows, value
 
 _NEW_LANE: Final = "insert into lanes(jobs, queue, task, schema) values (?, ?, ?, ?) returning id"
 _NEW_BOOT: Final = "insert into boots(boot_id) values (?) returning id"
+_OVERRIDES: Final = f"select {OVERRIDE_COLUMNS} from queues"  # noqa: S608 - a constant of ours
 _FLUSH: Final = """
     insert into counters(lane, status, n) values (?1, ?2, ?3) on conflict do update set n = n + excluded.n
     """
@@ -37,6 +39,10 @@ class Ledger:
     boot_of: dict[int, str] = field(factory=dict)
     ranges: dict[int, set[tuple[int, int]]] = field(factory=dict)
     """The (priority, clock) pairs with which rows of a lane may wait, for the lanes that were looked at; never too few."""
+    overrides: dict[str, QueueOverride] = field(factory=dict)
+    """By queue."""
+    _running: Counter[str] = field(factory=Counter)
+    """Running rows by queue: sums over `_counts`."""
     _scopes: dict[str, int] = field(factory=dict)
     _counts: dict[tuple[int, int], int] = field(factory=dict)
     _moved: Counter[tuple[int, int]] = field(factory=Counter)
@@ -92,6 +98,8 @@ class Ledger:
             if status is not None:
                 self._moved[lane, status] += change
                 self._counts[lane, status] = self._counts.get((lane, status), 0) + change
+                if status == RUNNING:
+                    self._running[self.lane_of[lane].queue] += change
 
     def waits(self, lane: int, priority: int, clock: int) -> None:
         """Rows of a lane may wait from now on with this priority, on this clock."""
@@ -103,6 +111,10 @@ class Ledger:
         """How many runs of a lane wait."""
         counts = self._counts
         return counts.get((lane, 0), 0) + counts.get((lane, 1), 0) + counts.get((lane, 3), 0)
+
+    def running(self, queue: str) -> int:
+        """How many runs of a queue run, whoever runs them."""
+        return self._running[queue]
 
     def flush(self) -> None:
         """Write down how the counters changed; the last thing before a commit."""
@@ -121,6 +133,11 @@ class Ledger:
         self.boots = {boot_id: number for number, boot_id in self.boot_of.items()}
         counters = rows(self.db, "select lane, status, n from counters")
         self._counts = {(lane, status): n for lane, status, n in counters}
+        self._running = Counter()
+        for lane, status, n in counters:
+            if status == RUNNING:
+                self._running[self.lane_of[lane].queue] += n
+        self.overrides = {row[0]: override_of(row) for row in rows(self.db, _OVERRIDES)}
         self._scopes = {}
         self.ranges = {}
 

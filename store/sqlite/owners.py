@@ -92,8 +92,8 @@ def rescue(ledger: Ledger, command: Rescue, now: Now) -> Rescued:
         held = [(each.rid, each.lane_number, each.priority) for each in alike]
         status, due_us, clock = end(ledger, held, verdict, attempt, now)
         for each in alike:
-            due, by = (each.due_us, each.clock) if due_us is None else (due_us, clock)
-            answers[each.rid] = RescuedRun(each.run_id, each.lane, attempt, each.outcome, status, due, Clock(by))
+            due, by = each.due_us if due_us is None else due_us, Clock(each.clock if clock is None else clock)
+            answers[each.rid] = RescuedRun(each.run_id, each.lane, attempt, each.outcome, status, due, by)
     if command.scope == "others" and command.lanes is None and not more:  # all are dead, and run nothing
         ledger.db.execute("delete from owners where boot <> ?", (ledger.boot(command.owner),))
     return Rescued(tuple([answers[each.rid] for each in rescued]), more)

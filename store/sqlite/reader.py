@@ -16,8 +16,31 @@ from attrs import define, field
 
 from ..arithmetic import current_attempt
 from ..errors import StoreClosed
-from ..records import HISTORY_FIRST, HISTORY_LAST, Clock, Count, Due, History, Lane, Run, RunFilter, Snapshot
-from .codes import ATTEMPT_COLUMNS, RUN_COLUMNS, STATUSES, TRANSITION_COLUMNS, attempt_of, run_of, transition_of
+from ..records import (
+    HISTORY_FIRST,
+    HISTORY_LAST,
+    REPLAYS_TOLD,
+    Clock,
+    Count,
+    Due,
+    History,
+    Lane,
+    QueueOverride,
+    Run,
+    RunFilter,
+    Snapshot,
+)
+from .codes import (
+    ATTEMPT_COLUMNS,
+    OVERRIDE_COLUMNS,
+    RUN_COLUMNS,
+    STATUSES,
+    TRANSITION_COLUMNS,
+    attempt_of,
+    override_of,
+    run_of,
+    transition_of,
+)
 from .connection import reader, rows, translated, value
 from .listing import newest
 from .owners import owner_of
@@ -42,6 +65,10 @@ _OWNERS: Final = """
     where not closed or exists (select 1 from runs indexed by running where status = 2 and owner = boot)
     order by started_us, boot_id
     """
+_REPLAYS: Final = f"""
+    select id from runs indexed by by_origin where replay_of = ? and replay_of is not null order by id limit {REPLAYS_TOLD}
+    """  # noqa: S608
+_OVERRIDES: Final = f"select {OVERRIDE_COLUMNS} from queues order by queue"  # noqa: S608
 _UPCOMING: Final = """
     select due_us, lane from runs indexed by upcoming
     where clock = ?1 and due_us > ?2 and due_us <= ?3 and status in (0, 1, 3) and clock <> 0
@@ -85,7 +112,7 @@ class SqliteReader:
         self._known = Known(self._db)
 
     def get(self, run_id: str) -> History | None:
-        """The run with its payload, attempts and transitions; None when it is not stored."""
+        """The run with its payload, attempts, transitions and replays; None when it is not stored."""
         with self._reading() as db:
             row = db.execute(_ONE, (run_id,)).fetchone()
             if row is None:
@@ -99,7 +126,8 @@ class SqliteReader:
             if current is not None:
                 attempts.append(current)
             transitions = tuple([transition_of(run_id, each) for each in db.execute(_TRANSITIONS, (rid,))])
-            return History(run, tuple(attempts), transitions)
+            replays = tuple([replay for (replay,) in db.execute(_REPLAYS, (run_id,))])
+            return History(run, tuple(attempts), transitions, replays)
 
     def list(self, where: RunFilter, *, limit: int, before: str | None = None) -> tuple[Run, ...]:
         """Up to `limit` runs that match, newest first, without payloads."""
@@ -124,11 +152,16 @@ class SqliteReader:
         with self._reading() as db:
             return _counts(db)
 
+    def queues(self) -> tuple[QueueOverride, ...]:
+        """The overrides, by queue."""
+        with self._reading() as db:
+            return _overrides(db)
+
     def snapshot(self, *, limit: int) -> Snapshot:
-        """Counters, newest runs and runtimes."""
+        """Counters, newest runs, runtimes and overrides."""
         with self._reading() as db:
             owners = tuple([owner_of(row) for row in db.execute(_OWNERS)])
-            return Snapshot(_counts(db), self._list(db, RunFilter(), limit, None), owners)
+            return Snapshot(_counts(db), self._list(db, RunFilter(), limit, None), owners, _overrides(db))
 
     def close(self) -> None:
         """Read no more; twice does nothing."""
@@ -153,6 +186,10 @@ class SqliteReader:
                 yield self._db
             finally:
                 self._db.execute("rollback")
+
+
+def _overrides(db: apsw.Connection) -> tuple[QueueOverride, ...]:
+    return tuple([override_of(row) for row in db.execute(_OVERRIDES)])
 
 
 def _counts(db: apsw.Connection) -> tuple[Count, ...]:

@@ -4,7 +4,11 @@ The tables, and which releases can read them.
 Rule 1: `SCHEMA` counts up with every change of a table; `MIN_READER` is the oldest schema whose code can
     still read (and write) what this one writes, so that the release before goes on working during a deploy.
 Rule 2: an index exists because a statement of this folder needs it; it says which.
-Not here: the codes for words (`codes`), the statements.
+Not here: the codes for words (`codes`), the statements, how an older database gets these tables (`migration`).
+
+Schema 1: runs, attempts, transitions, lanes, counters, owners. Schema 2: `queues`; code of schema 1 reads and writes it
+    rightly, but knows no pause and no limit set at run time, and starts runs of a paused queue. That is better than
+    refusing a whole store to a release that was rolled back, so MIN_READER stayed 1.
 """
 
 from __future__ import annotations
@@ -15,13 +19,19 @@ import apsw
 
 APPLICATION_ID: Final = 0x63_73_68_31
 """`csh1`, in the header of the file: it is ours."""
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 MIN_READER: Final = 1
 
 PAYLOAD_INLINE: Final = 1024
 """Bytes: a longer payload has a row of its own, so that a change of the run's status does not rewrite it."""
 
-CREATE: Final = """
+QUEUES: Final = """
+-- what was said of queues at run time; one row of each that anything was said of
+create table queues(queue text primary key not null, paused int not null, concurrency int, batch_size int,
+    global_limit int, visibility_us int, updated_us int not null) without rowid, strict;
+"""
+
+CREATE: Final = f"""
 create table meta(name text primary key not null, value int not null) without rowid, strict;
 
 create table lanes(id integer primary key, jobs text not null, queue text not null, task text not null,
@@ -101,7 +111,7 @@ create table attempts(run int not null, n int not null, started_us int not null,
 create table transitions(run int not null, seq int not null, was int, now int not null, move int not
 null,
     at_us int not null, attempt int not null, cause text, primary key (run, seq)) without rowid, strict;
-"""
+{QUEUES}"""
 
 
 def create(connection: apsw.Connection) -> None:

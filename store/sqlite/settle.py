@@ -1,7 +1,7 @@
 """
-The end of an attempt as its runner or its user wants it: Settle and Cancel, and the late news of it.
+The end of an attempt as its runner or its user wants it: Settle and Cancel; and what it tells before and after.
 
-Rule: one statement is the guard (`_HELD`): whoever is not named by it changes nothing.
+Rule: one condition is the guard (`_GUARD`): whoever is not named by it changes nothing.
 Not here: what an end writes (`ending`), what a verdict should be (`..policy`).
 """
 
@@ -12,16 +12,23 @@ from itertools import chain
 from typing import Final, TypeAlias
 
 from ..arithmetic import due_of, status_after
-from ..contract import Cancel, CancelAnswer, NoteLate, Settle, Settled, Settlement
+from ..contract import Cancel, CancelAnswer, Noted, NoteLate, NoteRunning, Settle, Settled, Settlement
 from ..records import Move, Now, OutcomeKind, Status, Verdict
 from .codes import MOVE_CODE, STATUS_CODE, STATUSES
 from .connection import rows
 from .ending import end, end_each
 from .ledger import Ledger, listed
 
-_HELD: Final = """
-    select rid, lane, priority, id from runs where id in (select value from json_each(?1))
-    and status = 2 and attempt = ?2 and claim_id = ?3 and fence = ?4
+_GUARD: Final = "status = 2 and attempt = ?2 and claim_id = ?3 and fence = ?4"
+_HELD: Final = f"""
+    select rid, lane, priority, id from runs where id in (select value from json_each(?1)) and {_GUARD}
+    """  # noqa: S608 - a constant of this file
+_NOTE: Final = f"""
+    update runs set progress = coalesce(?5, progress), stuck_since_us = coalesce(?6, stuck_since_us)
+    where id = ?1 and {_GUARD}
+    """  # noqa: S608 - a constant of this file
+_PROGRESS: Final = """
+    update runs set progress = unhex(one.value ->> 1) from json_each(?1) as one where runs.id = one.value ->> 0
     """
 Numbered: TypeAlias = tuple[int, Settlement]
 """A settlement, and its place in the answer."""
@@ -72,6 +79,9 @@ def _settle(ledger: Ledger, group: list[Numbered], statuses: list[Status | None]
     else:
         verdicts = {one.run_id: one.verdict for _, one in group}
         end_each(ledger, [(row, verdicts[row[3]]) for row in held], first.attempt, now)
+    told = [(one.run_id, one.progress.hex()) for _, one in group if one.progress is not None]
+    if told:
+        ledger.db.execute(_PROGRESS, (listed(told),))
     for place, _ in group:
         statuses[place] = status
 
@@ -102,6 +112,13 @@ def cancel(ledger: Ledger, command: Cancel, now: Now) -> CancelAnswer:
     )
     ledger.moved(lane, code, canceled, 1)
     return CancelAnswer(command.run_id, was, canceled=True)
+
+
+def note_running(ledger: Ledger, command: NoteRunning) -> Noted:
+    """Keep what a running attempt tells of itself."""
+    guard = (command.run_id, command.attempt, command.claim_id, command.fence)
+    ledger.db.execute(_NOTE, (*guard, command.progress, command.stuck_since_us))
+    return Noted(held=ledger.db.changes() == 1)
 
 
 def note_late(ledger: Ledger, command: NoteLate) -> None:

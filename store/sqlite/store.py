@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import groupby
 from typing import Any, Final, assert_never
 
@@ -25,9 +26,11 @@ from ..contract import (
     Command,
     Insert,
     NoteLate,
+    NoteRunning,
     Register,
     Renew,
     Rescue,
+    SetQueue,
     Settle,
     Unregister,
 )
@@ -40,9 +43,11 @@ from .insert import insert
 from .ledger import Ledger
 from .lock import OwnerLock
 from .log import Log
+from .migration import migrate
 from .owners import register, renew, rescue, unregister
+from .queues import set_queue
 from .reader import SqliteReader
-from .settle import cancel, note_late, settle
+from .settle import cancel, note_late, note_running, settle
 
 BUSY_S: Final = 5.0
 """How long somebody else's transaction is waited for."""
@@ -96,10 +101,10 @@ class SqliteStore:
 
     def open(self, owner: Owner) -> None:
         """
-        Lock it for `owner`, check it, create it where there is none, and take it into use.
+        Lock it for `owner`, check it, create it where there is none, migrate an older one, and take it into use.
 
-        Raises CannotOpen, StoreHeld, ForeignDatabase, NewerSchema, DamagedStore, SettingRefused; nothing was
-        changed then.
+        Raises CannotOpen, StoreHeld, ForeignDatabase, NewerSchema, OlderSchema, DamagedStore, SettingRefused, and
+        StoreBusy when an older one is being written all the time; nothing was changed then.
         """
         if self._is_open:
             raise StoreHeld(self._path, owner.pid, None)
@@ -113,10 +118,10 @@ class SqliteStore:
                 undo.callback(lock.release)
             if not (there and place.look(self._path)):
                 place.make(self._path)
+            self._ledger = self._connect(partial(migrate, self._path, owner=owner, locked=lock is not None))
             if not self._exclusive:
                 undo.close()
                 lock = None
-            self._ledger = self._connect()
             self._lock = lock
             self._pid = os.getpid()
             undo.pop_all()
@@ -136,11 +141,13 @@ class SqliteStore:
     def _is_open(self) -> bool:
         return self._pid == os.getpid()
 
-    def _connect(self) -> Ledger:
+    def _connect(self, prepare: Callable[[apsw.Connection], None] | None = None) -> Ledger:
         with translated(self._path, self._busy_s):
             db = writer(self._path, self._busy_s)
             try:
                 place.refuse_newer(self._path, db)
+                if prepare is not None:
+                    prepare(db)
                 ledger = Ledger(db)
                 ledger.fresh()
                 self._log = Log(db, self._busy_s)
@@ -272,6 +279,10 @@ def _one(ledger: Ledger, command: Command, now: Now) -> Answer:
             return cancel(ledger, command, now)
         case NoteLate():
             note_late(ledger, command)
+        case NoteRunning():
+            return note_running(ledger, command)
+        case SetQueue():
+            return set_queue(ledger, command, now)
         case Renew():
             return renew(ledger, command, now)
         case Rescue():

@@ -619,7 +619,7 @@ class StoreContract:
     )  # fmt: skip
     def test_every_verdict(self, desk: Desk, move: Move, outcome: OutcomeKind, status: Status, spent: int) -> None:
         """A settle writes status, spending, cause, error, the end of the attempt and the transition."""
-        claimed = desk.start(1)
+        claimed = desk.start(1, due_us=START - 9)
         desk.later(2)
         verdict = Verdict(move, outcome, error=BOOM, cause="why")
 
@@ -638,7 +638,8 @@ class StoreContract:
             Status.RUNNING, status, move, now_us, 1,
         )  # fmt: skip
         if status in WAITING:
-            assert (run.due_us, run.clock) == (now_us, Clock.AT_ONCE)
+            keeps_its_place = move in (Move.HAND_BACK, Move.RESCUE)
+            assert (run.due_us, run.clock) == (START - 9 if keeps_its_place else now_us, Clock.AT_ONCE)
 
     @pytest.mark.parametrize("clock", [Clock.STEADY, Clock.WALL])
     def test_p7_a_retry_waits_until_it_is_due(self, desk: Desk, clock: Clock) -> None:
@@ -982,21 +983,20 @@ class StoreContract:
     # ------------------------------------------------------------ rescue
 
     def test_p8_others_are_rescued_at_once(self, desk: Desk) -> None:
-        """All rows of other boots come back as crashed and due; my own stay."""
-        desk.start(1, owner="boot-a")
-        desk.start(2, SLOW, owner="boot-c")
+        """All rows of other boots come back as crashed and due, in their place; my own stay."""
+        desk.start(1, owner="boot-a", due_us=START - 2)
+        desk.start(2, SLOW, owner="boot-c", due_us=START, clock=Clock.WALL)
         desk.start(3, owner="boot-b")
         desk.later(1)
 
         rescued = desk.rescue("others", owner="boot-b")
 
-        now_us = desk.now.steady_us
         assert [
             (each.run_id, each.lane, each.attempt, each.outcome, each.status, each.due_us, each.clock)
             for each in rescued.runs
         ] == [
-            (run_id(1), MAIL, 1, OutcomeKind.CRASHED, Status.RETRYING, now_us, Clock.STEADY),
-            (run_id(2), SLOW, 1, OutcomeKind.CRASHED, Status.RETRYING, now_us, Clock.STEADY),
+            (run_id(1), MAIL, 1, OutcomeKind.CRASHED, Status.RETRYING, START - 2, Clock.AT_ONCE),
+            (run_id(2), SLOW, 1, OutcomeKind.CRASHED, Status.RETRYING, START, Clock.AT_ONCE),
         ]
         assert not rescued.more
         assert [each.run_id for each in desk.claim(owner="boot-b")] == [run_id(1), run_id(2)]

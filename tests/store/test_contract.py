@@ -6,23 +6,34 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("tests.store.contract_suite")
+pytest.register_assert_rewrite("tests.store.contract_suite", "tests.store.queue_suite", "tests.store.telling_suite")
 
 from callsheet.store.memory import MemoryStore  # noqa: E402
 from callsheet.store.memory_tables import Tables  # noqa: E402
 from callsheet.store.sqlite import SqliteStore  # noqa: E402
 
 from .contract_suite import Place, StoreContract  # noqa: E402
+from .queue_suite import QueueContract  # noqa: E402
+from .telling_suite import TellingContract  # noqa: E402
 
 
-class TestMemory(StoreContract):
+class TestMemory(StoreContract, QueueContract, TellingContract):
     @pytest.fixture
     def place(self) -> Place:
         tables = Tables()
         return lambda: MemoryStore(tables)
 
+    @pytest.fixture
+    def shared_place(self) -> Place:
+        tables = Tables()
+        return lambda: MemoryStore(tables, exclusive=False)
 
-class TestSqlite(StoreContract):
+
+class TestSqlite(StoreContract, QueueContract, TellingContract):
     @pytest.fixture
     def place(self, tmp_path: Path) -> Place:
         return lambda: SqliteStore(tmp_path / "jobs.db")
+
+    @pytest.fixture
+    def shared_place(self, tmp_path: Path) -> Place:
+        return lambda: SqliteStore(tmp_path / "jobs.db", exclusive=False)

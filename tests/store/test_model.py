@@ -19,9 +19,11 @@ from callsheet.store.contract import (  # noqa: E402
     Command,
     Insert,
     NoteLate,
+    NoteRunning,
     Register,
     Renew,
     Rescue,
+    SetQueue,
     Settle,
     Settlement,
     Store,
@@ -29,6 +31,7 @@ from callsheet.store.contract import (  # noqa: E402
 )
 from callsheet.store.memory import MemoryStore  # noqa: E402
 from callsheet.store.records import (  # noqa: E402
+    NO_LIMIT,
     Claimed,
     Clock,
     Lane,
@@ -97,6 +100,18 @@ claims = st.builds(
     st.integers(0, 5),
     st.just(LEASE),
     st.sampled_from((None, None, 0, 1)),
+    st.sampled_from((None, ALL[0].queue, ALL[0].queue, ALL[2].queue)),
+    st.sampled_from((None, NO_LIMIT, 1, 2, 3)),
+)
+set_queues = st.builds(
+    SetQueue,
+    st.sampled_from((ALL[0].queue, ALL[0].queue, ALL[2].queue, "app/none")),
+    st.sampled_from((None, None, True, False, False)),
+    st.sampled_from((None, 7)),
+    st.sampled_from((None, 8)),
+    st.sampled_from((None, None, NO_LIMIT, 1, 2)),
+    st.sampled_from((None, SECOND)),
+    st.booleans(),
 )
 rescues = st.builds(
     Rescue,
@@ -109,30 +124,37 @@ rescues = st.builds(
     st.sampled_from((frozenset(), frozenset({ALL[0]}))),
 )
 registers = st.builds(lambda boot_id: Register(Owner(boot_id, 1, "h", START, queues=("q",))), owners)
-ends = st.tuples(numbers, st.sampled_from(VERDICTS), st.sampled_from((0, 0, 0, 0, 0, 0, 1)))
-"""Which of the claims so far, how, and whether with a wrong fence."""
+told_by_attempts = st.sampled_from((None, None, b"1", b"", b"\xff"))
+ends = st.tuples(numbers, st.sampled_from(VERDICTS), st.sampled_from((0, 0, 0, 0, 0, 0, 1)), told_by_attempts)
+"""Which of the claims so far, how, whether with a wrong fence, and what progress it tells."""
 
 
 class Later:
     """A command that names claims: they are known only when the ones before were answered."""
 
-    def __init__(self, kind: str, picks: list[tuple[int, Verdict, int]]) -> None:
+    def __init__(self, kind: str, picks: list[tuple[int, Verdict, int, bytes | None]]) -> None:
         self.kind, self.picks = kind, picks
 
     def __repr__(self) -> str:
         return f"{self.kind}({self.picks})"
 
     def command(self, claimed: list[Claimed]) -> Command:
-        named = [(claimed[-1 - n], verdict, off) for n, verdict, off in self.picks if n < len(claimed)]
+        named = [(claimed[-1 - n], *rest) for n, *rest in self.picks if n < len(claimed)]
         if self.kind == "renew":
-            return Renew("boot-a", tuple((c.run_id, c.claim_id, c.fence + off) for c, _, off in named), LEASE)
+            return Renew("boot-a", tuple((c.run_id, c.claim_id, c.fence + off) for c, _, off, _ in named), LEASE)
         if self.kind == "note" and named:
-            one, _, _ = named[0]
+            one, *_ = named[0]
             return NoteLate(one.run_id, one.attempt, one.claim_id, "late")
-        return Settle(tuple(Settlement(c.run_id, c.attempt, c.claim_id, c.fence + off, v) for c, v, off in named))
+        if self.kind == "tell" and named:
+            one, verdict, off, told = named[0]
+            return NoteRunning(one.run_id, one.attempt, one.claim_id, one.fence + off, told, verdict.due_us)
+        ends = ((Settlement(c.run_id, c.attempt, c.claim_id, c.fence + off, v, told)) for c, v, off, told in named)
+        return Settle(tuple(ends))
 
 
-later = st.builds(Later, st.sampled_from(("settle", "settle", "settle", "renew", "note")), st.lists(ends, max_size=6))
+later = st.builds(
+    Later, st.sampled_from(("settle", "settle", "settle", "renew", "note", "tell")), st.lists(ends, max_size=6)
+)
 commands: st.SearchStrategy[Any] = st.one_of(
     inserts,
     inserts,
@@ -143,6 +165,7 @@ commands: st.SearchStrategy[Any] = st.one_of(
     later,
     rescues,
     registers,
+    set_queues,
     st.builds(Cancel, numbers.map(run_id)),
     st.builds(Unregister, owners),
 )
@@ -182,6 +205,7 @@ def told(desk: Desk) -> object:
                 for after in (-9, 2)
                 for limit in (1, 3, 99)
             ],
+            reader.queues(),
             reader.snapshot(limit=5),
         )
     finally:

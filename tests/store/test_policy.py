@@ -277,11 +277,11 @@ def test_i32_every_delay_is_within_its_bound(retry: Retry, spent: int, draw: flo
         (Outcome(OutcomeKind.CANCELED), Verdict(Move.CANCEL, OutcomeKind.CANCELED, cause="canceled")),
         (
             Outcome(OutcomeKind.CRASHED),
-            Verdict(Move.RESCUE, OutcomeKind.CRASHED, NOW, Clock.STEADY, cause="crashed"),
+            Verdict(Move.RESCUE, OutcomeKind.CRASHED, cause="crashed"),
         ),
         (
             Outcome(OutcomeKind.LEASE_LOST),
-            Verdict(Move.RESCUE, OutcomeKind.LEASE_LOST, NOW, Clock.STEADY, cause="lease_lost"),
+            Verdict(Move.RESCUE, OutcomeKind.LEASE_LOST, cause="lease_lost"),
         ),
     ],
     ids=lambda value: value.kind.value if isinstance(value, Outcome) else "",

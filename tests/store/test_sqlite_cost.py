@@ -14,8 +14,20 @@ import apsw
 import pytest
 from attrs import evolve
 
-from callsheet.store.contract import Claim, ClaimedRuns, Insert, Rescue, Settle, Settlement
-from callsheet.store.records import Clock, Lane, Move, NewRun, Now, OutcomeKind, Owner, RunFilter, Status, Verdict
+from callsheet.store.contract import Claim, ClaimedRuns, Insert, Rescue, SetQueue, Settle, Settlement
+from callsheet.store.records import (
+    NO_LIMIT,
+    Clock,
+    Lane,
+    Move,
+    NewRun,
+    Now,
+    OutcomeKind,
+    Owner,
+    RunFilter,
+    Status,
+    Verdict,
+)
 from callsheet.store.sqlite import SqliteStore
 from callsheet.store.sqlite import reader as reader_module
 from callsheet.store.sqlite.reader import SqliteReader
@@ -121,6 +133,30 @@ def test_a_claim_that_finds_nothing_is_cheap(stores: tuple[SqliteStore, SqliteSt
     assert max(written(store, Claim("boot-a", b"c", (MAIL, HOOK, strange), 20, 1)) for store in stores) < 100
 
 
+def test_p8_a_limit_on_running_rows_costs_a_claim_nothing(tmp_path: Path) -> None:
+    """However many rows of the queue run, in however many lanes: they are not counted, and a full or paused queue is not
+    looked into."""
+    costs = []
+    for name, running in (("few", 10), ("many", MANY)):
+        store = opened(tmp_path, f"{name}.db")
+        store.write([Insert(tuple(new(n, (MAIL, HOOK)[n % 2]) for n in range(running + 100)))], NOW)
+        store.write([Claim("boot-a", b"c", (MAIL, HOOK), running, 1)], NOW)
+        plain = Claim("boot-a", b"c", (MAIL, HOOK), 10, 1)
+        limited = evolve(plain, queue=MAIL.queue, global_limit=running + 30)
+        free, part, full = (written(store, each) for each in (plain, evolve(limited, limit=30), limited))
+        store.write([SetQueue(MAIL.queue, global_limit=NO_LIMIT)], NOW)
+        unlimited = written(store, limited)
+        store.write([SetQueue(MAIL.queue, paused=True)], NOW)
+        paused, nothing = written(store, limited), written(store)
+        assert written(store, plain) <= 1.2 * free
+        assert unlimited <= 1.2 * free
+        assert max(paused, full) <= nothing + 1
+        costs.append(part)
+        store.close()
+
+    assert costs[1] <= 1.2 * costs[0]
+
+
 def test_a_rescue_goes_through_running_rows_only(stores: tuple[SqliteStore, SqliteStore]) -> None:
     """Not through what waits or has ended."""
     few, many = (written(store, Rescue("boot-a", "others", 100)) for store in stores)
@@ -153,6 +189,7 @@ def test_a_rescue_goes_through_running_rows_only(stores: tuple[SqliteStore, Sqli
         lambda reader: reader.upcoming(Clock.STEADY, 0, 3_000_000, 100),
         lambda reader: reader.upcoming(Clock.WALL, 2_000_000, 3_000_000, 100),
         lambda reader: reader.get("0000000003"),
+        lambda reader: reader.queues(),
     ],
 )
 def test_reads_do_not_grow_with_the_store(

@@ -1,0 +1,49 @@
+"""
+Migration: a database that an older release made gets the tables of this one when it is opened.
+
+Rule 1: all steps, and the new number, in one transaction: whoever dies in it leaves the old database.
+Rule 2: only under the owner lock, so that nobody runs jobs on tables that change. One that opens without it takes it
+    for this moment; where somebody else has it, the database is refused.
+Rule 3: a step is never changed once it was released: files live longer than releases. Append only.
+Not here: the tables of today (`schema`).
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Final
+
+import apsw
+
+from ..errors import OlderSchema, StoreHeld
+from ..records import Owner
+from .connection import value
+from .lock import OwnerLock
+from .schema import MIN_READER, QUEUES, SCHEMA
+
+STEPS: Final[dict[int, str]] = {2: QUEUES}
+"""By the schema that a step leads to, from the one before."""
+_SCHEMA: Final = "select value from meta where name = 'schema'"
+
+
+def migrate(path: str, db: apsw.Connection, *, owner: Owner, locked: bool) -> None:
+    """
+    Bring an older database to `SCHEMA`; any other is left alone. `locked`: whether the caller holds the owner lock.
+
+    Raises OlderSchema when somebody else holds it.
+    """
+    found = value(db, _SCHEMA)
+    if found >= SCHEMA:
+        return
+    with ExitStack() as undo:
+        if not locked:
+            try:
+                undo.callback(OwnerLock.take(path, owner).release)
+            except StoreHeld as error:
+                raise OlderSchema(path, found, SCHEMA, error.pid) from error
+        db.execute("begin immediate")
+        for schema in range(value(db, _SCHEMA) + 1, SCHEMA + 1):
+            db.execute(STEPS[schema])
+        set_meta = "update meta set value = ? where name = ?"
+        db.executemany(set_meta, [(SCHEMA, "schema"), (MIN_READER, "min_reader")])
+        db.execute("commit")

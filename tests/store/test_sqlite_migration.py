@@ -1,0 +1,330 @@
+"""A database that an older release made: brought up to date when it is opened, whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+from attrs import evolve
+
+from callsheet.store.contract import Claim, ClaimedRuns, Insert, SetQueue, Settle, Settlement
+from callsheet.store.errors import OlderSchema, StoreBusy, StoreClosed, StoreUnavailable
+from callsheet.store.records import Clock, Lane, Move, NewRun, Now, OutcomeKind, Owner, QueueOverride, Status, Verdict
+from callsheet.store.sqlite import SqliteStore, migration, schema
+
+OWNER = Owner("boot-b", 7, "host", 1_700_000_000_000_000)
+NOW = Now(9, 9)
+MAIL = Lane("app/main", "app/main-jobs", "mail", "1")
+
+SCHEMA_1 = """
+create table meta(name text primary key not null, value int not null) without rowid, strict;
+
+create table lanes(id integer primary key, jobs text not null, queue text not null, task text not null,
+    schema text not null, unique (jobs, queue, task, schema)) strict;
+
+-- one row for each time that a runtime opened: runs and attempts name it by number
+create table boots(id integer primary key, boot_id text not null unique) strict;
+
+create table owners(boot integer primary key, pid int not null, host text not null, started_us int not null,
+    version text not null, tasks text not null, queues text not null, seen_us int not null,
+    closed int not null) strict;
+
+create table counters(lane int not null, status int not null, n int not null,
+    primary key (lane, status)) without rowid, strict;
+
+create table runs(
+    rid integer primary key,
+    id text not null,
+    lane int not null,
+    status int not null,
+    due_us int not null,
+    clock int not null,
+    priority int not null,
+    attempt int not null default 0,
+    spent int not null default 0,
+    deaths int not null default 0,
+    fence int not null default 0,
+    max_attempts int not null,
+    timeout_us int,
+    created_us int not null,
+    updated_us int not null,
+    ended_us int,
+    cause text,
+    owner int,
+    claim_id blob,
+    started_us int,
+    lease_until_us int,
+    stuck_since_us int,
+    payload blob,
+    result blob,
+    result_error text,
+    progress blob,
+    scope int,
+    idempotency_key text,
+    payload_hash blob,
+    trace_id text,
+    replay_of text,
+    reason text,
+    schedule_key text,
+    nominal_us int) strict;
+
+create unique index run_by_id on runs(id);
+-- one run for each key; the scope is the number of the first lane of its Jobs
+create unique index run_by_key on runs(scope, idempotency_key) where idempotency_key is not null;
+-- claims
+create index ready on runs(lane, priority, clock, due_us, id) where status in (0, 1, 3) and deaths < 3;
+create index suspects on runs(lane, priority, clock, due_us, id) where status in (0, 1, 3) and deaths >= 3;
+-- rescues
+create index running on runs(owner, id) where status = 2;
+-- what the calendar asks for
+create index upcoming on runs(clock, due_us, lane) where status in (0, 1, 3) and clock <> 0;
+-- lists
+create index by_lane on runs(lane, id);
+create index ended on runs(lane, status, id) where status >= 4;
+create index by_created on runs(created_us);
+create index by_trace on runs(trace_id, id) where trace_id is not null;
+create index by_origin on runs(replay_of, id) where replay_of is not null;
+
+create table payloads(run integer primary key, body blob not null) strict;
+
+-- an attempt has a row when it has ended; the current one is in its run's row
+create table attempts(run int not null, n int not null, started_us int not null, ended_us int not null,
+    outcome int not null, claim_id blob not null, fence int not null, owner int not null, error blob,
+    late_outcome text, primary key (run, n)) without rowid, strict;
+
+-- seq follows from the attempt: 1 is the birth, 2n the start of attempt n, 2n + 1 its end, 2n + 2 a later cancel
+create table transitions(run int not null, seq int not null, was int, now int not null, move int not
+null,
+    at_us int not null, attempt int not null, cause text, primary key (run, seq)) without rowid, strict;
+
+insert into meta values ('schema', 1), ('min_reader', 1);
+
+-- a run that waits again, after a rescue, by the steady clock; one that runs; one that waits
+insert into lanes values (1, 'app/main', 'app/main-jobs', 'mail', '1');
+insert into boots values (1, 'boot-a');
+insert into counters values (1, 0, 1), (1, 2, 1), (1, 3, 1);
+insert into runs(rid, id, lane, status, due_us, clock, priority, max_attempts, created_us, updated_us, payload,
+    attempt, fence, deaths, cause, owner, claim_id, started_us, lease_until_us) values
+    (1, '01J', 1, 3, 4, 1, 5, 5, 1, 4, x'7b7d', 1, 1, 1, 'crashed', null, null, null, null),
+    (2, '02J', 1, 2, 2, 0, 5, 5, 2, 5, x'7b7d', 1, 1, 0, null, 1, x'63', 5, 6),
+    (3, '03J', 1, 0, 3, 0, 5, 5, 3, 3, x'7b7d', 0, 0, 0, null, null, null, null, null);
+insert into attempts values (1, 1, 3, 4, 8, x'62', 1, 1, null, null);
+insert into transitions values
+    (1, 1, null, 0, 0, 1, 0, null), (1, 2, 0, 2, 2, 3, 1, null), (1, 3, 2, 3, 11, 4, 1, 'crashed'),
+    (2, 1, null, 0, 0, 2, 0, null), (2, 2, 0, 2, 2, 5, 1, null),
+    (3, 1, null, 0, 0, 3, 0, null);
+"""
+"""The tables as the first release made them, and a few rows. Never changed: such files exist."""
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A database of schema 1."""
+    path = tmp_path / "jobs.db"
+    db = apsw.Connection(str(path))
+    db.execute("pragma journal_mode = wal").fetchall()
+    db.execute(f"pragma application_id = {schema.APPLICATION_ID}")
+    db.execute("begin")
+    db.execute(SCHEMA_1)
+    db.execute("commit")
+    db.close()
+    return path
+
+
+def tables(path: Path) -> dict[str, str]:
+    """Every table and index, and how it was made."""
+    db = apsw.Connection(str(path))
+    found = db.execute("select name, sql from sqlite_schema where sql is not null").fetchall()
+    db.close()
+    return dict(found)
+
+
+def versions(path: Path) -> tuple[int, int]:
+    db = apsw.Connection(str(path))
+    found = schema.versions(db)
+    db.close()
+    return found
+
+
+def opened(path: Path, **options: Any) -> SqliteStore:
+    store = SqliteStore(path, **options)
+    store.open(OWNER)
+    return store
+
+
+def works(store: SqliteStore) -> None:
+    """All that was stored is there and goes on, and what is new works."""
+    reader = store.reader()
+    histories = {run_id: reader.get(run_id) for run_id in ("01J", "02J", "03J")}
+    assert {run_id: each and each.run.status.value for run_id, each in histories.items()} == {
+        "01J": "retrying",
+        "02J": "running",
+        "03J": "queued",
+    }
+    assert {each.n for each in reader.counts()} == {1}
+    assert reader.queues() == ()
+    said, limited = store.write(
+        [
+            SetQueue(MAIL.queue, global_limit=2),
+            Claim("boot-b", b"d", (MAIL,), 5, 9, queue=MAIL.queue),
+        ],
+        NOW,
+    )
+    assert said == QueueOverride(MAIL.queue, global_limit=2, updated_us=9)
+    assert isinstance(limited, ClaimedRuns)
+    assert [run.run_id for run in limited.runs] == ["03J"]
+    assert limited.held == "global_limit"
+    succeed = Verdict(Move.SUCCEED, OutcomeKind.SUCCEEDED)
+    settled, rest = store.write(
+        [Settle((Settlement("02J", 1, b"c", 1, succeed),)), Claim("boot-b", b"e", (MAIL,), 5, 9, queue=MAIL.queue)],
+        NOW,
+    )
+    assert settled.statuses == (Status.SUCCEEDED,)  # type: ignore[union-attr]
+    assert [(run.run_id, run.attempt) for run in rest.runs] == [("01J", 2)]  # type: ignore[union-attr]
+    assert reader.queues() == (said,)
+    reader.close()
+
+
+def test_the_tables_of_a_migrated_database_are_those_of_a_new_one(old: Path, tmp_path: Path) -> None:
+    """To the letter, so that no later step has to tell them apart."""
+    opened(old).close()
+    opened(tmp_path / "new.db").close()
+
+    assert tables(old) == tables(tmp_path / "new.db")
+    assert versions(old) == versions(tmp_path / "new.db") == (schema.SCHEMA, schema.MIN_READER)
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_p8_an_older_database_goes_on(old: Path, exclusive: bool) -> None:
+    """Runs, attempts and counters are as they were, whoever opens it first."""
+    store = opened(old, exclusive=exclusive)
+
+    works(store)
+
+    store.close()
+    opened(old).close()
+    assert [path.name for path in old.parent.iterdir()] == ["jobs.db"]
+
+
+def test_an_older_database_in_its_log(old: Path) -> None:
+    """The older release was killed: what it wrote last is there after the migration."""
+    killed = apsw.Connection(str(old))
+    killed.execute("pragma wal_autocheckpoint = 0").fetchall()
+    killed.execute("update runs set priority = 9 where id = '01J'")
+
+    store = opened(old)
+    reader = store.reader()
+
+    history = reader.get("01J")
+    assert history is not None
+    assert history.run.priority == 9
+    assert versions(old) == (schema.SCHEMA, schema.MIN_READER)
+    reader.close()
+    store.close()
+    killed.close()
+
+
+def test_a_migration_that_is_still_in_the_log_is_not_done_again(old: Path) -> None:
+    """Whoever migrated it was killed before the log was copied."""
+    killed = opened(old)
+    killed.write([SetQueue("q", paused=True)], NOW)
+
+    second = opened(old, exclusive=False)
+    reader = second.reader()
+
+    assert reader.queues() == (QueueOverride("q", paused=True, updated_us=9),)
+    reader.close()
+    second.close()
+    killed.close()
+
+
+def test_who_opens_without_the_lock_does_not_migrate_under_a_runtime(old: Path) -> None:
+    """It is refused with the way out, and nothing has changed; the runtime's own opening migrates."""
+    before = tables(old)
+    runtime = SqliteStore(old)
+    lock = migration.OwnerLock.take(str(old), evolve(OWNER, pid=4711))
+    client = SqliteStore(old, exclusive=False)
+
+    with pytest.raises(OlderSchema) as refusal:
+        client.open(OWNER)
+
+    assert str(refusal.value) == (
+        f"{old} has schema 1, this release needs 2, and process 4711 of an older release runs the jobs of it: "
+        "upgrade and restart that one first"
+    )
+    assert (tables(old), versions(old)) == (before, (1, 1))
+    with pytest.raises(StoreClosed):
+        client.write([], NOW)
+    lock.release()
+    runtime.open(OWNER)
+    client.open(OWNER)
+    works(client)
+    client.close()
+    runtime.close()
+
+
+def test_who_opens_without_the_lock_keeps_none(old: Path) -> None:
+    """It had it for the migration only."""
+    client = opened(old, exclusive=False)
+
+    runtime = opened(old)
+
+    assert client.write([], NOW) == runtime.write([], NOW) == []
+    client.close()
+    runtime.close()
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_p1_a_migration_that_fails_leaves_the_old_database(
+    old: Path, monkeypatch: pytest.MonkeyPatch, exclusive: bool
+) -> None:
+    """Not half of it is there, and nobody holds the lock; the next try does it."""
+    before = tables(old)
+    with monkeypatch.context() as patch:
+        patch.setitem(migration.STEPS, 2, schema.QUEUES + "insert into nowhere values (1);")
+        store = SqliteStore(old, exclusive=exclusive)
+        with pytest.raises(StoreUnavailable, match="no such table: nowhere: nothing was stored"):
+            store.open(OWNER)
+
+    assert (tables(old), versions(old)) == (before, (1, 1))
+    store.open(OWNER)
+    works(store)
+    store.close()
+
+
+def test_an_older_database_that_somebody_writes(old: Path) -> None:
+    """Waited for, and then told; nothing has changed."""
+    other = apsw.Connection(str(old))
+    other.execute("begin immediate")
+
+    with pytest.raises(StoreBusy):
+        SqliteStore(old, busy_s=0).open(OWNER)
+
+    other.execute("rollback")
+    other.close()
+    assert versions(old) == (1, 1)
+    opened(old, busy_s=0).close()
+
+
+def test_every_schema_has_a_step_to_the_next() -> None:
+    """From the first to that of today."""
+    assert list(migration.STEPS) == list(range(2, schema.SCHEMA + 1))
+
+
+def test_the_release_before_goes_on_with_what_this_one_wrote(old: Path) -> None:
+    """Rolled back, its statements find every row where they look for it: also a rescued run in its new place."""
+    store = opened(old)
+    store.write([SetQueue(MAIL.queue, paused=True), Insert((NewRun("04J", MAIL, b"{}", 9),))], NOW)
+    crash = Verdict(Move.RESCUE, OutcomeKind.CRASHED, cause="crashed")
+    store.write([Settle((Settlement("02J", 1, b"c", 1, crash, progress=b"1"),))], NOW)
+    store.close()
+
+    assert schema.MIN_READER == 1
+    db = apsw.Connection(str(old))
+    claimable = "select id from runs indexed by ready where lane = 1 and priority = 5 and clock = ? "
+    claimable += "and due_us <= 9 and status in (0, 1, 3) and deaths < 3 order by due_us, id"
+    assert [row[0] for row in db.execute(claimable, (int(Clock.AT_ONCE),))] == ["04J", "02J", "03J"]
+    assert dict(db.execute("select status, n from counters")) == {0: 2, 2: 0, 3: 2}
+    db.close()
