@@ -41,3 +41,16 @@ class Snooze(Control):
     def __init__(self, delay: Seconds) -> None:
         self.delay_s = seconds(delay, "Snooze", most=MAX_SNOOZE_S)
         super().__init__(f"snoozed for {self.delay_s:g} s")
+
+
+class AttemptStopped(BaseException):
+    """
+    Raised in a handler that runs in a thread when it asks whether it was told to stop, and it was. Let it through.
+
+    A BaseException, as Cancelled is: whoever catches every Exception must not keep it.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        """"timed_out", "canceled", or "interrupted" (the runtime stops)."""
+        super().__init__(f"the attempt was told to stop: {reason}")

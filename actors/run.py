@@ -9,19 +9,23 @@ Not here: what follows (`supervisor/task.py`), which exception means what (`endi
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from typing import Final, Protocol
 
 import trio
-from attrs import define, field
+from attrs import define, evolve, field
 
-from ..store.policy import RetryPolicy
-from ..store.records import Claimed, Outcome, OutcomeKind
+from ..store.policy import MAX_DELAY_S, RetryPolicy, seconds
+from ..store.records import SPENDING, Claimed, Outcome, OutcomeKind
 from . import ending
 from .cancellation import is_cancellation
+from .control import AttemptStopped
 from .stage import Stage
 from .timers import Timer
+
+_log = logging.getLogger("callsheet.run")
 
 US: Final = 1_000_000
 _CUT_OFF: Final = Outcome(OutcomeKind.INTERRUPTED, cause="the runtime was cancelled")
@@ -60,7 +64,12 @@ class RunActor:
     deadline_us: int | None = field(default=None, init=False)
     late: str | None = field(default=None, init=False)
     """What the handler did after it was told to stop, where that says more than `it ended`."""
+    retry_delay: Callable[[int, BaseException], object] | None = field(default=None, init=False)
+    """
+    Set by `perform`, where the run itself may say how long to wait: (tries spent, error) -> seconds, a timedelta, or None.
+    """
     _scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
+    _told: trio.Event | None = field(default=None, init=False)
 
     def start(self) -> None:
         """Put it on stage; its deadline, where it has one, starts now."""
@@ -71,6 +80,16 @@ class RunActor:
         if self.stop_reason is None or reason is StopReason.CANCELED:
             self.stop_reason = reason
         self._scope.cancel()
+        if self._told is not None:
+            self._told.set()
+
+    def told_to_stop(self) -> trio.Event:
+        """Set once it was told to stop: for whoever waits outside of its scope, as a thread does."""
+        if self._told is None:
+            self._told = trio.Event()
+            if self.stop_reason is not None:
+                self._told.set()
+        return self._told
 
     @trio.lowlevel.enable_ki_protection  # a Ctrl-C belongs to the main task, never to a handler
     async def _live(self) -> None:
@@ -104,8 +123,8 @@ class RunActor:
             if is_cancellation(error):
                 raise
             if self.stop_reason is None:
-                return ending.of_exception(error, self.policy)  # whatever it raises ends this attempt only
-            return self._stopped(late=f"raised {type(error).__name__}")
+                return self._delayed(ending.of_exception(error, self.policy), error)  # it ends this attempt only
+            return self._stopped(late=None if isinstance(error, AttemptStopped) else f"raised {type(error).__name__}")
         if self.stop_reason is None:
             return ending.of_value(value)
         return self._stopped(late=None if value is None else "returned a value")
@@ -115,8 +134,26 @@ class RunActor:
         match self.stop_reason:
             case StopReason.TIMED_OUT:
                 assert self.claimed.timeout_us is not None, "only a timeout times out"
-                return ending.of_timeout(self.claimed.timeout_us / US, self.policy)
+                outcome = ending.of_timeout(self.claimed.timeout_us / US, self.policy)
+                assert outcome.error is not None, "a timeout has one"
+                return self._delayed(outcome, TimeoutError(outcome.error.message))
             case StopReason.CANCELED:
                 return Outcome(OutcomeKind.CANCELED)
             case _:
                 return Outcome(OutcomeKind.INTERRUPTED)
+
+    def _delayed(self, outcome: Outcome, error: BaseException) -> Outcome:
+        """With the wait that the run itself asks for, where it does, and where there is a next try that nobody timed yet."""
+        run, spent = self.claimed, self.claimed.spent + 1
+        if self.retry_delay is None or outcome.kind not in SPENDING or outcome.delay_us is not None:
+            return outcome
+        if not outcome.retryable or spent >= run.max_attempts:
+            return outcome
+        try:
+            delay = self.retry_delay(spent, error)
+            if delay is None:
+                return outcome
+            return evolve(outcome, delay_us=int(min(seconds(delay, "job_retry_delay"), MAX_DELAY_S) * US))
+        except BaseException:  # noqa: BLE001 -- a plain call: nothing here is a cancellation of ours; logged
+            _log.exception("run %s cannot say when to try again: its retry policy does", run.run_id)
+            return outcome

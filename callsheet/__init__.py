@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     # One line a name, in the order of the table
     from .actors.actor import Actor as Actor
+    from .actors.control import AttemptStopped as AttemptStopped
     from .actors.control import Discard as Discard
     from .actors.control import RetryAfter as RetryAfter
     from .actors.control import Snooze as Snooze
@@ -55,6 +56,8 @@ if TYPE_CHECKING:
     from .actors.watch import Down as Down
     from .actors.watch import Restarted as Restarted
     from .collector import calm_gc as calm_gc
+    from .config import Definition as Definition
+    from .config import JobsConfig as JobsConfig
     from .context import Context as Context
     from .enqueue import EnqueueOptions as EnqueueOptions
     from .enqueue import EnqueueResult as EnqueueResult
@@ -65,7 +68,9 @@ if TYPE_CHECKING:
     from .errors import InvalidName as InvalidName
     from .errors import InvalidOption as InvalidOption
     from .errors import InvalidSchedule as InvalidSchedule
+    from .errors import NotInHandler as NotInHandler
     from .errors import NotOpen as NotOpen
+    from .errors import NotRegistered as NotRegistered
     from .errors import RunNotFinished as RunNotFinished
     from .errors import RunNotFound as RunNotFound
     from .errors import RuntimeGaveUp as RuntimeGaveUp
@@ -74,9 +79,11 @@ if TYPE_CHECKING:
     from .errors import UnknownQueue as UnknownQueue
     from .errors import UnknownTask as UnknownTask
     from .errors import WaitTimeout as WaitTimeout
+    from .job import Job as Job
     from .jobs import Jobs as Jobs
     from .monitor import CannotListen as CannotListen
     from .monitor import Monitor as Monitor
+    from .options import TaskOptions as TaskOptions
     from .queue import Queue as Queue
     from .runs import CancelResult as CancelResult
     from .runs import Page as Page
@@ -136,6 +143,7 @@ if TYPE_CHECKING:
     from .supervisor.supervisor import Supervisor as Supervisor
     from .supervisor.system import ActorSystem as ActorSystem
     from .supervisor.system import SystemGaveUp as SystemGaveUp
+    from .sync_context import SyncContext as SyncContext
     from .task import Task as Task
     from .tree import Node as Node
 
@@ -143,9 +151,14 @@ if TYPE_CHECKING:
 _HOME: Final[dict[str, str]] = {
     "Jobs": "callsheet.jobs",
     "Task": "callsheet.task",
+    "TaskOptions": "callsheet.options",
+    "Job": "callsheet.job",
     "Queue": "callsheet.queue",
     "calm_gc": "callsheet.collector",
+    "JobsConfig": "callsheet.config",
+    "Definition": "callsheet.config",
     "Context": "callsheet.context",
+    "SyncContext": "callsheet.sync_context",
     "Entry": "callsheet.enqueue",
     "EnqueueOptions": "callsheet.enqueue",
     "EnqueueResult": "callsheet.enqueue",
@@ -165,6 +178,7 @@ _HOME: Final[dict[str, str]] = {
     "Discard": "callsheet.actors.control",
     "RetryAfter": "callsheet.actors.control",
     "Snooze": "callsheet.actors.control",
+    "AttemptStopped": "callsheet.actors.control",
     "Overloaded": "callsheet.actors.journal",
     "Run": "callsheet.store.records",
     "Attempt": "callsheet.store.records",
@@ -191,6 +205,8 @@ _HOME: Final[dict[str, str]] = {
     "UnknownQueue": "callsheet.errors",
     "AlreadyDeclared": "callsheet.errors",
     "NotOpen": "callsheet.errors",
+    "NotInHandler": "callsheet.errors",
+    "NotRegistered": "callsheet.errors",
     "AmbiguousRuntime": "callsheet.errors",
     "ShuttingDown": "callsheet.errors",
     "RunNotFound": "callsheet.errors",

@@ -7,6 +7,8 @@ Not here: opening and closing (`runtime`).
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +19,7 @@ from .actors.run import RunActor, Unreadable
 from .actors.scheduler import Scheduler
 from .actors.undelivered import Why
 from .context import Context
-from .jobs import Jobs, current_runtime
+from .jobs import Jobs, current_jobs, current_runtime
 from .store import codec
 from .store.errors import PayloadInvalid
 from .store.policy import SECOND_US
@@ -31,6 +33,7 @@ from .supervisor.spec import ChildSpec, Strategy, SupervisorSpec
 from .supervisor.subtree import subtree
 from .supervisor.system import CORE_BACKOFF, CORE_INTENSITY
 from .supervisor.task import TaskPlan, TaskSupervisor, hand_back_undelivered
+from .sync_context import SyncContext
 from .task import Task
 
 if TYPE_CHECKING:
@@ -42,12 +45,27 @@ UNBOUNDED: Final = float("inf")
 
 
 def lanes_of(jobs: Jobs) -> list[Lane]:
-    """Every lane a run of these jobs may be in: each task on each queue."""
+    """Every lane a run of these jobs may be in: each task, by each of its names and schemas, on each queue."""
+    return [lane for task in jobs.tasks.values() for lane in lanes_of_task(task)]
+
+
+def lanes_of_task(task: Task[Any, Any]) -> list[Lane]:
+    """Those of one task; first that of its new runs."""
+    queues = sorted(task.jobs.declared_queues, key=lambda queue: queue != task.lane.queue)
     return [
-        Lane(jobs.identity, queue, task.name, task.lane.schema)
-        for task in jobs.tasks.values()
-        for queue in jobs.declared_queues
+        Lane(task.lane.jobs, queue, name, schema) for queue in queues for name in task.names for schema in task.schemas
     ]
+
+
+def ended_by_crash(jobs: Jobs) -> frozenset[Lane]:
+    """The lanes whose runs are not tried again after the process died under them."""
+    tasks = [task for task in jobs.tasks.values() if task.on_crash == "dead_letter"]
+    return frozenset(lane for task in tasks for lane in lanes_of_task(task))
+
+
+def _names_now(jobs: Jobs) -> Mapping[str, str]:
+    """From the names that tasks had before to those they have."""
+    return {alias: task.name for alias, task in jobs.aliases.items()}
 
 
 def cast(runtime: Runtime, monitor: Monitor | None) -> SupervisorSpec:
@@ -116,7 +134,8 @@ def _jobs_spec(runtime: Runtime, jobs: Jobs) -> ChildSpec:
 
 
 def _task_spec(runtime: Runtime, jobs: Jobs, task: Task[Any, Any]) -> ChildSpec:
-    plan = TaskPlan(jobs.identity, task.name, task.policy, partial(_perform, runtime, jobs, task))
+    perform = _perform_in_thread if task.is_sync else _perform
+    plan = TaskPlan(jobs.identity, task.name, task.policy, partial(perform, runtime, task))
 
     def hand_back(message: object, why: Why) -> None:
         hand_back_undelivered(runtime.system.stage, message, why)
@@ -141,7 +160,9 @@ def _queue_specs(runtime: Runtime) -> tuple[ChildSpec, ...]:
             runtime.slots[identity] = slots
             room.queues.append(slots)
             lanes = tuple(lane for lane in lanes_of(jobs) if lane.queue == identity)
-            plan = QueuePlan(slots, queue.batch_size, int(queue.visibility_timeout * SECOND_US), lanes)
+            plan = QueuePlan(
+                slots, queue.batch_size, int(queue.visibility_timeout * SECOND_US), lanes, _names_now(jobs)
+            )
             specs.append(
                 ChildSpec(
                     identity,
@@ -153,11 +174,32 @@ def _queue_specs(runtime: Runtime) -> tuple[ChildSpec, ...]:
     return tuple(specs)
 
 
-async def _perform(runtime: Runtime, jobs: Jobs, task: Task[Any, Any], actor: RunActor) -> object:
+async def _perform(runtime: Runtime, task: Task[Any, Any], actor: RunActor) -> object:
     """One call of a handler, in a context of its own."""
+    payload = _payload(task, actor)
+    current_runtime.set(runtime)
+    current_jobs.set(task.jobs)
+    return await task.handler(payload, Context(task, runtime.app, actor))
+
+
+async def _perform_in_thread(runtime: Runtime, task: Task[Any, Any], actor: RunActor) -> object:
+    """One call of a handler that is a plain function, in a copy of a context of its own."""
+    payload = _payload(task, actor)
+    current_runtime.set(runtime)
+    current_jobs.set(task.jobs)
+    call = partial(task.handler, payload, SyncContext(task, runtime.app, actor, runtime))
+    value = await runtime.threads.run(call, actor.stage)
+    if inspect.iscoroutine(value):
+        value.close()
+        raise TypeError("the handler is a plain function that returned a coroutine: declare an async one")
+    return value
+
+
+def _payload(task: Task[Any, Any], actor: RunActor) -> Any:
     try:
         payload = codec.decode(actor.claimed.payload, task.payload_type)
     except PayloadInvalid as error:
         raise Unreadable from error
-    current_runtime.set(runtime)
-    return await task.handler(payload, Context(jobs, runtime.app, actor))
+    if "job_retry_delay" in task.hooks:
+        actor.retry_delay = payload.job_retry_delay
+    return payload

@@ -2,6 +2,7 @@
 What a handler is given beside its payload.
 
 Rule: facts of this attempt, and the few things a handler may do through it; nothing here outlives the attempt.
+Not here: what only a plain function needs (`sync_context`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from .actors.run import RunActor
 from .enqueue import EnqueueOptions, EnqueueResult
 
 if TYPE_CHECKING:
+    from .job import Job
     from .jobs import Jobs
     from .task import Task
 
@@ -28,13 +30,18 @@ def instant(us: int) -> datetime:
 
 
 @define(eq=False)
-class Context:
-    """One attempt, as its handler sees it."""
+class Facts:
+    """One attempt, as any handler sees it."""
 
-    jobs: Jobs
+    _task: Task[Any, Any]
     app: Any
     """What the host passed at `open(app=…)`."""
     _actor: RunActor
+
+    @property
+    def jobs(self) -> Jobs:
+        """The instance whose task this is."""
+        return self._task.jobs
 
     @property
     def run_id(self) -> str:
@@ -58,8 +65,13 @@ class Context:
 
     @property
     def task(self) -> str:
-        """The name of the task."""
-        return self._actor.claimed.lane.task
+        """The name of the task; also for a run that was stored under an older one."""
+        return self._task.name
+
+    @property
+    def schema(self) -> str:
+        """The schema that the payload was stored in: the task's own, or one that it accepts."""
+        return self._actor.claimed.lane.schema
 
     @property
     def trace_id(self) -> str | None:
@@ -92,10 +104,15 @@ class Context:
         extra = {"run_id": self.run_id, "attempt": self.attempt, "task": self.task, "trace_id": self.trace_id}
         return logging.LoggerAdapter(_log, extra)
 
+
+@define(eq=False)
+class Context(Facts):
+    """One attempt, as an async handler sees it."""
+
     async def enqueue(
-        self, task: str | Task[Any, Any], payload: object = None, **options: Unpack[EnqueueOptions]
+        self, task: str | Task[Any, Any] | Job, payload: object = None, **options: Unpack[EnqueueOptions]
     ) -> EnqueueResult:
         """As `Jobs.enqueue`; the new run takes over this one's trace id unless another one is given."""
         if self.trace_id is not None:
             options.setdefault("trace_id", self.trace_id)
-        return await self.jobs.enqueue(task, payload, **options)
+        return await self.jobs.request(task, payload, options)

@@ -6,6 +6,7 @@ Rule: pure but for the ids and clocks it is given; what it returns is valid.
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
@@ -52,7 +53,7 @@ class EnqueueOptions(TypedDict, total=False):
 
 @frozen
 class Entry:
-    """One run of an `enqueue_many`; made by `Task.entry`."""
+    """One run of an `enqueue_many`; made by `Task.entry` and `Jobs.entry`."""
 
     task: Task[Any, Any]
     payload: object
@@ -89,7 +90,9 @@ def new_run(
     """
     if task.payload_type is not None:
         codec.check(payload, task.payload_type)
-    body = codec.encode(payload)
+    body = codec.encode(payload, limit=task.jobs.max_payload)
+    if task.hooks:
+        options = _asked(task, payload, body, options)
     now_us = seams.clock.steady_us()
     plain = NewRun(
         id=seams.ids.run_id(now_us),
@@ -101,6 +104,23 @@ def new_run(
         timeout_us=task.timeout_us,
     )
     return _with_options(plain, task, options, seams, by) if options else plain
+
+
+def _asked(task: Task[Any, Any], payload: object, body: bytes, options: EnqueueOptions) -> EnqueueOptions:
+    """`options` with what the job itself decides put under them."""
+    job = payload if isinstance(payload, task.payload_type) else codec.decode(body, task.payload_type)
+    wanted: dict[str, Any] = {}
+    if "job_queue" in task.hooks and options.get("queue") is None:
+        queue = job.job_queue()
+        if not isinstance(queue, str | None):
+            raise TypeError(f"job_queue() of {task.name!r} must return a str or None, not {type(queue).__name__}")
+        wanted["queue"] = queue
+    if "job_max_attempts" in task.hooks and options.get("max_attempts") is None:
+        attempts = job.job_max_attempts()
+        wanted["max_attempts"] = (
+            None if attempts is None else _attempts(attempts, f"job_max_attempts() of {task.name!r}")
+        )
+    return typing.cast("EnqueueOptions", {**options, **wanted}) if wanted else options
 
 
 def _with_options(run: NewRun, task: Task[Any, Any], options: EnqueueOptions, seams: Seams, by: Clock) -> NewRun:
@@ -186,11 +206,11 @@ def _priority(priority: object) -> int:
     return priority
 
 
-def _attempts(attempts: object) -> int:
+def _attempts(attempts: object, what: str = "max_attempts") -> int:
     try:
-        return check_attempts(attempts, "max_attempts")
+        return check_attempts(attempts, what)
     except ValueError as error:
-        raise InvalidOption("max_attempts", str(error).removeprefix("max_attempts ")) from None
+        raise InvalidOption(what, str(error).removeprefix(f"{what} ")) from None
 
 
 def timeout_us(timeout: object) -> int:

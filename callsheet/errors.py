@@ -85,7 +85,7 @@ def _suggest(given: str, known: Iterable[str]) -> str:
 
 @define(slots=False)
 class AlreadyDeclared(CallsheetError, ValueError):
-    """A task or queue name is used twice on one Jobs instance, or a task is declared while a runtime is open."""
+    """A name of a task (or an alias, or a kind) or queue is used twice on one Jobs instance, or one is open meanwhile."""
 
     jobs: str
     what: str
@@ -93,6 +93,27 @@ class AlreadyDeclared(CallsheetError, ValueError):
 
     def __str__(self) -> str:
         return f"{self.jobs}: {self.what} cannot be declared: {self.why}"
+
+
+@define(slots=False)
+class NotRegistered(CallsheetError, LookupError):
+    """The class of a job is not registered on the Jobs instance, or its kind belongs to another class there."""
+
+    jobs: str
+    job: str
+    """The class."""
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.jobs} does not know the class {self.job}: {self.why}"
+
+
+@define(slots=False)
+class NotInHandler(CallsheetError):
+    """`Jobs.current()` was called where no handler runs."""
+
+    def __str__(self) -> str:
+        return "Jobs.current() is the instance whose handler runs: there is none here"
 
 
 @define(slots=False)

@@ -7,43 +7,52 @@ Rule: declared once, at import; opened any number of times, one after another or
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, overload
 
 import trio
 
 from . import enqueue as enqueueing
-from .context import Context
+from .config import Definition, JobsConfig, config_of, definition_of
+from .declaring import Declare
 from .enqueue import EnqueueOptions, EnqueueResult, Entry
 from .errors import (
     AlreadyDeclared,
     AmbiguousRuntime,
     IdempotencyConflict,
+    InvalidOption,
+    InvalidSchedule,
+    NotInHandler,
     NotOpen,
+    NotRegistered,
     TooMany,
     UnknownQueue,
     UnknownTask,
 )
-from .names import check_name
+from .job import Job, make_task
+from .names import check_name, check_namespace
+from .options import DEFAULT_STUCK_S, TaskOptions, declared, stuck_after_s
 from .queue import Queue
 from .runs import Runs
+from .store.codec import DEFAULT_LIMIT, HARD_LIMIT
 from .store.contract import Conflict, Insert, Inserted
 from .store.policy import DEFAULT_RETRY, Retry
-from .store.records import Lane
-from .task import DEFAULT_SCHEMA, Task
+from .task import Task
 
 if TYPE_CHECKING:
     from .runtime import OpenOptions, Runtime
     from .store.contract import Store
 
 P = TypeVar("P")
-R = TypeVar("R")
-Handler = Callable[[P, Context], Awaitable[R]]
+J = TypeVar("J", bound=Job)
 
 current_runtime: Final[ContextVar[Runtime]] = ContextVar("callsheet_runtime")
 """The runtime whose block, or whose handler, we are in."""
+current_jobs: Final[ContextVar[Jobs]] = ContextVar("callsheet_jobs")
+"""The instance whose handler we are in."""
 
 
 class Jobs:
@@ -53,6 +62,8 @@ class Jobs:
     name, namespace: together the identity `namespace/name`; idempotency keys and stored runs belong to it.
     queue: the default queue's settings. queues: further ones, which need names. retry: policy of every task, unless the
     task says otherwise, field by field. timeout: seconds for one attempt of every task, unless the task says otherwise.
+    max_payload: bytes of JSON in one payload (1 … 4,194,304, default 262,144). stuck_after: seconds that a handler may go
+    on after it was told to stop, before its run is shown as stuck, unless the task says otherwise.
 
     Raises InvalidName, InvalidOption, TypeError or ValueError that names what is wrong.
     """
@@ -66,12 +77,19 @@ class Jobs:
         queues: Sequence[Queue] = (),
         retry: Retry | None = None,
         timeout: float | None = None,
+        max_payload: int = DEFAULT_LIMIT,
+        stuck_after: float = DEFAULT_STUCK_S,
     ) -> None:
         self.name = check_name(name, "name of a Jobs instance")
-        self.namespace = check_name(namespace, "namespace")
+        self.namespace = check_namespace(namespace)
         self.policy = DEFAULT_RETRY.over(retry)
         self.timeout_us = None if timeout is None else enqueueing.timeout_us(timeout)
+        self.max_payload = _max_payload(max_payload)
+        self.stuck_after_s = stuck_after_s(stuck_after)
         self.tasks: dict[str, Task[Any, Any]] = {}
+        self.aliases: dict[str, Task[Any, Any]] = {}
+        """By the names that tasks had before."""
+        self._job_classes: dict[type, Task[Any, Any]] = {}
         self.declared_queues: dict[str, Queue] = {}
         """By identity, `namespace/queue`; the default queue is the first."""
         self.runs = Runs(self)
@@ -104,49 +122,70 @@ class Jobs:
             raise UnknownQueue(self.identity, str(name), tuple(each.partition("/")[2] for each in self.declared_queues))
         return identity
 
+    @property
+    def config(self) -> JobsConfig:
+        """What it was declared with, and the defaults for what was left out."""
+        return config_of(self)
+
+    def definitions(self) -> tuple[Definition, ...]:
+        """Its tasks as they were declared, by name."""
+        return tuple(definition_of(self.tasks[name]) for name in sorted(self.tasks))
+
     # -- declaring
 
-    def task(
-        self,
-        name: str,
-        *,
-        retry: Retry | None = None,
-        timeout: float | None = None,
-        queue: str | None = None,
-        schema: str = DEFAULT_SCHEMA,
-    ) -> Callable[[Handler[P, R]], Task[P, R]]:
+    def task(self, name: str, **options: Unpack[TaskOptions]) -> Declare:
         """
-        Declare the decorated `async def handler(payload, ctx)` as the handler of task `name`.
+        Declare the decorated function as the handler of task `name`; for the options see `TaskOptions`.
 
-        retry: put over the instance's policy, field by field. timeout: seconds for one attempt; None: the instance's.
-        queue: name of a declared queue; None: the default one. schema: version of the payload's form, stored with each run.
+        `async def handler(payload, ctx: Context)` runs in the event loop; `def handler(payload, ctx: SyncContext)` in a thread.
         The annotation of `payload` is its type: attrs classes, dataclasses, or any type that cattrs structures.
 
         Raises InvalidName, UnknownQueue, AlreadyDeclared, InvalidOption, or TypeError when the handler has another form.
         """
-        check_name(name, "task name")
-        check_name(schema, "schema")
-        identity = next(iter(self.declared_queues)) if queue is None else self.queue_named(queue)
-        timeout_us = self.timeout_us if timeout is None else enqueueing.timeout_us(timeout)
+        return Declare(self, declared(self, name, options))
 
-        def declare(handler: Handler[P, R]) -> Task[P, R]:
-            if name in self.tasks:
-                raise AlreadyDeclared(self.identity, f"task {name!r}", "there is one of this name")
-            if self._open:
-                raise AlreadyDeclared(
-                    self.identity, f"task {name!r}", "a runtime is open; declare tasks before opening"
-                )
-            lane = Lane(self.identity, identity, name, schema)
-            declared: Task[P, R] = Task(self, name, handler, self.policy.over(retry), timeout_us, lane)
-            self.tasks[name] = declared
-            return declared
+    @overload
+    def register(self, job: type[J], /) -> type[J]: ...
+    @overload
+    def register(
+        self, /, *, kind: str | None = None, **options: Unpack[TaskOptions]
+    ) -> Callable[[type[J]], type[J]]: ...
+    def register(
+        self, job: type[Job] | None = None, /, *, kind: str | None = None, **options: Unpack[TaskOptions]
+    ) -> Any:
+        """
+        Declare the decorated Job class; it stands above `@frozen`, bare or with options, which win over the class keywords.
 
-        return declare
+        kind: the name of its task, where the class itself has none. Raises InvalidName, UnknownQueue, AlreadyDeclared,
+        InvalidOption, or TypeError when the class is none that can be stored.
+        """
+
+        def declare(job: type[J]) -> type[J]:
+            task = make_task(self, job, {"kind": kind, **options})
+            self.add(task)
+            self._job_classes[job] = task
+            return job
+
+        return declare if job is None else declare(job)
+
+    def add(self, task: Task[Any, Any]) -> None:
+        """Take a declared task in. Raises AlreadyDeclared."""
+        what = f"task {task.name!r}"
+        if self._open:
+            raise AlreadyDeclared(self.identity, what, "a runtime is open; declare tasks before opening")
+        if task.name in self.tasks:
+            raise AlreadyDeclared(self.identity, what, "there is one of this name")
+        for name in task.names:
+            other = self.aliases.get(name) or self.tasks.get(name)
+            if other is not None:
+                raise AlreadyDeclared(self.identity, what, f"{name!r} is a name that task {other.name!r} has, or had")
+        self.tasks[task.name] = task
+        self.aliases |= dict.fromkeys(task.declared.aliases, task)
 
     def task_named(self, name: str) -> Task[Any, Any]:
-        """The declared task. Raises UnknownTask."""
+        """The declared task of this name, or that had it before. Raises UnknownTask."""
         try:
-            return self.tasks[name]
+            return self.tasks.get(name) or self.aliases[name]
         except (KeyError, TypeError):
             raise UnknownTask(self.identity, str(name), tuple(self.tasks)) from None
 
@@ -194,27 +233,106 @@ class Jobs:
             raise AmbiguousRuntime(self.identity, len(here))
         return here[0]
 
+    @classmethod
+    def current(cls) -> Jobs:
+        """The instance whose handler this is called in, in its thread too. Raises NotInHandler."""
+        jobs = current_jobs.get(None)
+        if jobs is None:
+            raise NotInHandler
+        return jobs
+
+    @property
+    def is_working(self) -> bool:
+        """Whether a runtime that is open in this process runs these jobs."""
+        return any(runtime.is_open for runtime in self._open)
+
     # -- requesting
 
+    @overload
+    async def enqueue(self, task: str, payload: object = None, **options: Unpack[EnqueueOptions]) -> EnqueueResult: ...
+    @overload
+    async def enqueue(self, task: Task[P, Any], payload: P, **options: Unpack[EnqueueOptions]) -> EnqueueResult: ...
+    @overload
+    async def enqueue(self, task: Job, **options: Unpack[EnqueueOptions]) -> EnqueueResult: ...
     async def enqueue(
-        self, task: str | Task[Any, Any], payload: object = None, **options: Unpack[EnqueueOptions]
+        self, task: str | Task[Any, Any] | Job, payload: object = None, **options: Unpack[EnqueueOptions]
     ) -> EnqueueResult:
         """
         Request one run; returns when that is durable.
 
-        task: a declared task or its name. payload: any JSON value, or an instance of the task's payload type; at most
-        256 KiB of JSON. delay: seconds or timedelta before the first start; run_at: an aware datetime or RFC 3339 text
-        (the past means now; at most 10 years ahead). idempotency_key: at most 255 bytes; while a run with it is stored, it
-        is returned with `deduped=True`; on_conflict="raise": unless its task and payload differ. queue: a declared queue's
+        task: a declared task, its name (an older one too), or an instance of a registered Job class, which is its own payload.
+        payload: any JSON value, or an instance of the task's payload type; at most `max_payload` bytes of JSON. delay
+        (seconds) or run_at: when it may first start. idempotency_key: the same key of this instance is the same run, also after
+        it ended. on_conflict="raise": a key whose run has another task or payload is an error. queue: another declared queue's
         name. priority: 0 (first) to 9, default 5. timeout: seconds for each attempt. max_attempts: tries in all. trace_id:
         handed to every attempt. run_id: your own id, for a repeat without a key.
 
-        Raises UnknownTask, UnknownQueue, PayloadInvalid, PayloadTooLarge, InvalidSchedule, InvalidName, InvalidOption,
-        IdempotencyConflict, NotOpen, AmbiguousRuntime, ShuttingDown, Overloaded: nothing was stored. After a StoreError or
-        a cancelled call the outcome is unknown, and repeating it with the same key or `run_id` is safe.
+        Raises UnknownTask, NotRegistered, UnknownQueue, PayloadInvalid, PayloadTooLarge, InvalidSchedule, InvalidName,
+        InvalidOption, IdempotencyConflict, NotOpen, AmbiguousRuntime, ShuttingDown, Overloaded: nothing was stored. After a
+        StoreError or a cancelled call the outcome is unknown, and repeating it with the same key or `run_id` is safe.
         """
+        return await self.request(task, payload, options)
+
+    @overload
+    async def enqueue_in(
+        self, task: str, seconds: float | timedelta, payload: object = None, **options: Unpack[EnqueueOptions]
+    ) -> EnqueueResult: ...
+    @overload
+    async def enqueue_in(
+        self, task: Task[P, Any], seconds: float | timedelta, payload: P, **options: Unpack[EnqueueOptions]
+    ) -> EnqueueResult: ...
+    @overload
+    async def enqueue_in(
+        self, task: Job, seconds: float | timedelta, **options: Unpack[EnqueueOptions]
+    ) -> EnqueueResult: ...
+    async def enqueue_in(
+        self,
+        task: str | Task[Any, Any] | Job,
+        seconds: float | timedelta,
+        payload: object = None,
+        **options: Unpack[EnqueueOptions],
+    ) -> EnqueueResult:
+        """`enqueue` with `delay=seconds`: what, how long from now, and the payload, unless it is a job."""
+        return await self.request(task, payload, _at(options, {"delay": seconds}))
+
+    @overload
+    async def enqueue_at(
+        self, task: str, when: datetime | str, payload: object = None, **options: Unpack[EnqueueOptions]
+    ) -> EnqueueResult: ...
+    @overload
+    async def enqueue_at(
+        self, task: Task[P, Any], when: datetime | str, payload: P, **options: Unpack[EnqueueOptions]
+    ) -> EnqueueResult: ...
+    @overload
+    async def enqueue_at(self, task: Job, when: datetime | str, **options: Unpack[EnqueueOptions]) -> EnqueueResult: ...
+    async def enqueue_at(
+        self,
+        task: str | Task[Any, Any] | Job,
+        when: datetime | str,
+        payload: object = None,
+        **options: Unpack[EnqueueOptions],
+    ) -> EnqueueResult:
+        """`enqueue` with `run_at=when`: what, when, and the payload, unless it is a job."""
+        return await self.request(task, payload, _at(options, {"run_at": when}))
+
+    @overload
+    def entry(self, task: str, payload: object = None, **options: Unpack[EnqueueOptions]) -> Entry: ...
+    @overload
+    def entry(self, task: Task[P, Any], payload: P, **options: Unpack[EnqueueOptions]) -> Entry: ...
+    @overload
+    def entry(self, task: Job, **options: Unpack[EnqueueOptions]) -> Entry: ...
+    def entry(
+        self, task: str | Task[Any, Any] | Job, payload: object = None, **options: Unpack[EnqueueOptions]
+    ) -> Entry:
+        """One run for `enqueue_many`, of whatever `enqueue` takes. Raises UnknownTask or NotRegistered."""
+        return Entry(*self._wanted(task, payload), options)
+
+    async def request(
+        self, task: str | Task[Any, Any] | Job, payload: object, options: EnqueueOptions
+    ) -> EnqueueResult:
+        """`enqueue`, for those that pass a request on."""
         runtime = self.runtime()
-        run = enqueueing.new_run(self._own(task), payload, options, runtime.seams, by=runtime.delays_by)
+        run = enqueueing.new_run(*self._wanted(task, payload), options, runtime.seams, by=runtime.delays_by)
         strict = options.get("on_conflict") == "raise"
         answer = await runtime.write(Insert((run,), strict=strict))
         if isinstance(answer, Conflict):
@@ -224,7 +342,8 @@ class Jobs:
 
     async def enqueue_many(self, entries: Iterable[Entry]) -> list[EnqueueResult]:
         """
-        Request several runs with one commit, all or none; at most 10,000. Make the entries with `task.entry(payload, …)`.
+        Request several runs with one commit, all or none; at most 10,000. Entries come from `task.entry(payload, …)` and
+        `jobs.entry(task or job, …)`.
 
         Returns and raises as `enqueue` does, in the order of the entries, and TooMany. A key repeated among the entries
         dedupes to its first; one entry with on_conflict="raise" makes the whole call strict.
@@ -237,7 +356,7 @@ class Jobs:
             return []
         seams, by = runtime.seams, runtime.delays_by
         runs = tuple(
-            enqueueing.new_run(self._own(each.task), each.payload, each.options, seams, by=by) for each in listed
+            enqueueing.new_run(*self._wanted(each.task, each.payload), each.options, seams, by=by) for each in listed
         )
         strict = any(each.options.get("on_conflict") == "raise" for each in listed)
         answer = await runtime.write(Insert(runs, strict=strict))
@@ -246,11 +365,49 @@ class Jobs:
         assert isinstance(answer, Inserted)
         return enqueueing.results(runs, answer.existing)
 
-    def _own(self, task: str | Task[Any, Any]) -> Task[Any, Any]:
-        if isinstance(task, str):
-            return self.task_named(task)
-        if not isinstance(task, Task):
-            raise TypeError(f"enqueue takes a task or its name, not {type(task).__name__}")
-        if task.jobs is not self:
-            raise UnknownTask(self.identity, task.name, tuple(self.tasks))
-        return task
+    def _wanted(self, task: str | Task[Any, Any] | Job, payload: object) -> tuple[Task[Any, Any], object]:
+        """Which task of ours, and with what."""
+        if isinstance(task, Task):
+            if task.jobs is not self:
+                raise UnknownTask(self.identity, task.name, tuple(self.tasks))
+        elif isinstance(task, str):
+            task = self.task_named(task)
+        elif isinstance(task, Job):
+            if payload is not None:
+                raise TypeError("a job is its own payload: enqueue takes no other one with it")
+            return self._task_of(task), task
+        else:
+            raise TypeError(f"enqueue takes a task, its name or a job, not {type(task).__name__}")
+        if task.is_job and isinstance(payload, Job) and self._task_of(payload) is not task:
+            raise NotRegistered(self.identity, _named(type(payload)), f"it is not the class of kind {task.name!r}")
+        return task, payload
+
+    def _task_of(self, job: Job) -> Task[Any, Any]:
+        task = self._job_classes.get(type(job))
+        if task is not None:
+            return task
+        kind = type(job).declared_with.kind
+        other = self.tasks.get(kind or "")
+        why = "put @jobs.register on top of it"
+        if other is not None:
+            why = f"kind {kind!r} is that of {_named(other.payload_type) if other.is_job else 'another task'}"
+        raise NotRegistered(self.identity, _named(type(job)), why)
+
+
+def _at(options: EnqueueOptions, when: EnqueueOptions) -> EnqueueOptions:
+    for name in ("delay", "run_at"):
+        if options.get(name) is not None:
+            raise InvalidSchedule(name, "the second argument says when")
+    return {**options, **when}
+
+
+def _max_payload(limit: object) -> int:
+    if isinstance(limit, bool) or not isinstance(limit, int):
+        raise InvalidOption("max_payload", f"must be an int, not {type(limit).__name__}")
+    if not 1 <= limit <= HARD_LIMIT:
+        raise InvalidOption("max_payload", f"must be 1 to {HARD_LIMIT:,} bytes, not {limit}")
+    return limit
+
+
+def _named(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"

@@ -16,6 +16,9 @@ MAX_NAME: Final = 128
 MAX_KEY: Final = 255
 """Bytes of an idempotency key."""
 
+RESERVED: Final = "callsheet"
+"""A namespace that no Jobs instance may have: it is kept for what this package itself may store one day."""
+
 _HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode categories without a glyph of their own: controls, bidi marks, surrogates, line separators."""
 
@@ -40,3 +43,11 @@ def check_name(value: object, what: str, *, most: int = MAX_NAME, slash: bool = 
     if not slash and "/" in value:
         raise InvalidName(what, value, 'it contains "/", which separates namespace and name')
     return value
+
+
+def check_namespace(value: object) -> str:
+    """`value` as a namespace. Raises TypeError or InvalidName."""
+    name = check_name(value, "namespace")
+    if name == RESERVED:
+        raise InvalidName("namespace", name, "it is reserved")
+    return name

@@ -28,7 +28,7 @@ from .actors.journal import JournalState, write
 from .actors.readers import Readers
 from .actors.seams import Seams
 from .actors.writer import InlineWriter, ThreadWriter, Writer
-from .cast import cast, lanes_of
+from .cast import cast, ended_by_crash, lanes_of
 from .errors import InvalidOption, RuntimeGaveUp, ShuttingDown, UnknownQueue, UnknownTask
 from .hub import Hub
 from .jobs import Jobs, current_runtime
@@ -36,7 +36,7 @@ from .queue import MAX_CONCURRENCY, check_int
 from .store.contract import Answer, Command, Reader, Store
 from .store.memory import MemoryStore
 from .store.policy import seconds
-from .store.records import Clock, Now, Owner, Status
+from .store.records import Clock, Lane, Now, Owner, Status
 from .stores import store_at
 from .supervisor import paths
 from .supervisor.aftermath import Aftermath
@@ -45,6 +45,7 @@ from .supervisor.requests import RestartChild
 from .supervisor.slots import Slots
 from .supervisor.system import ActorSystem, SystemGaveUp
 from .task import Task
+from .threads import Threads
 from .tree import Node, picture
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ class Runtime:
     hub: Hub = field(factory=Hub)
     slots: dict[str, Slots] = field(factory=dict)
     """By queue identity."""
+    threads: Threads = field(factory=Threads)
     journal: JournalState = field(init=False)
     system: ActorSystem = field(init=False)
     is_open: bool = field(default=False, init=False)
@@ -263,7 +265,12 @@ async def open_runtime(
                     max_running=options.get("max_running"),
                 )
                 runtime.journal = JournalState(
-                    place, writer, owner, works=works, has_neighbours=_has_neighbours(place, seams)
+                    place,
+                    writer,
+                    owner,
+                    works=works,
+                    has_neighbours=_has_neighbours(place, seams),
+                    at_most_once=frozenset[Lane]().union(*map(ended_by_crash, jobs)),
                 )
                 async with _working(runtime, options, grace_s, signals):
                     yield runtime

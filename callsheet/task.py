@@ -1,21 +1,19 @@
 """
 A task: a named handler with its own policy.
 
-Rule: everything that can be wrong with a handler or an option is found when it is declared, not when a run fails.
+Rule: made by a declaration, and checked by then. Not here: what may be a handler (`handler`), its options (`options`).
 """
 
 from __future__ import annotations
 
-import inspect
-import typing
-from collections.abc import Awaitable, Callable
-from types import SimpleNamespace
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, Unpack
 
 from attrs import define, field
 
-from .context import Context
 from .enqueue import EnqueueOptions, EnqueueResult, Entry
+from .handler import Form
+from .options import Declared, OnCrash
 from .store.policy import RetryPolicy
 from .store.records import Lane
 
@@ -25,27 +23,62 @@ if TYPE_CHECKING:
 P = TypeVar("P")
 R = TypeVar("R")
 
-DEFAULT_SCHEMA: Final = "1"
+NO_HOOKS: Final = frozenset[str]()
 
 
 @define(eq=False)
 class Task(Generic[P, R]):
-    """A declared task. Made by `@jobs.task(name, ...)`."""
+    """A declared task. Made by `@jobs.task(name, ...)` and `@jobs.register`."""
 
     jobs: Jobs
-    name: str
-    handler: Callable[[P, Context], Awaitable[R]]
-    """The undecorated function: call it in a plain unit test."""
-    policy: RetryPolicy
+    handler: Callable[[P, Any], Any]
+    """The undecorated function: call it in a plain unit test. Of a Job class: its `work`."""
+    declared: Declared
+    form: Form
+    is_job: bool = False
+    """Whether its payload is an instance of a registered Job class."""
+    hooks: frozenset[str] = NO_HOOKS
+    """Which of the methods that decide for one job only (`job_queue`, …) that class has."""
+    name: str = field(init=False)
+    policy: RetryPolicy = field(init=False)
     """The task's retry policy over the instance's, nothing left open."""
-    timeout_us: int | None
+    timeout_us: int | None = field(init=False)
     """Of one attempt."""
-    lane: Lane
+    lane: Lane = field(init=False)
+    """Where its new runs wait, unless their queue is named."""
     payload_type: Any = field(init=False)
-    """The annotation of the handler's first parameter; None accepts any JSON value."""
+    """The annotation of the handler's first parameter, or the Job class; None accepts any JSON value."""
 
     def __attrs_post_init__(self) -> None:
-        self.payload_type = _payload_type(self.name, self.handler)
+        declared = self.declared
+        self.name, self.policy, self.timeout_us = declared.name, declared.policy, declared.timeout_us
+        self.lane = Lane(self.jobs.identity, declared.queue, declared.name, declared.schema)
+        self.payload_type = self.form.payload_type
+
+    @property
+    def is_sync(self) -> bool:
+        """Whether its handler runs in a thread."""
+        return self.form.kind == "sync"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name, and those it had before."""
+        return (self.name, *self.declared.aliases)
+
+    @property
+    def schemas(self) -> tuple[str, ...]:
+        """The schema of new payloads, and the older ones that the handler can read."""
+        return (self.declared.schema, *self.declared.accepts)
+
+    @property
+    def on_crash(self) -> OnCrash:
+        """What becomes of a run when the process dies under it."""
+        return self.declared.on_crash
+
+    @property
+    def stuck_after_s(self) -> float:
+        """How long a handler may go on after it was told to stop, before its run is shown as stuck."""
+        return self.declared.stuck_after_s
 
     async def enqueue(self, payload: P, **options: Unpack[EnqueueOptions]) -> EnqueueResult:
         """As `Jobs.enqueue`, for this task, with the payload's type checked."""
@@ -54,25 +87,3 @@ class Task(Generic[P, R]):
     def entry(self, payload: P, **options: Unpack[EnqueueOptions]) -> Entry:
         """One run for `Jobs.enqueue_many`."""
         return Entry(self, payload, options)
-
-
-def _payload_type(name: str, handler: Callable[..., object]) -> Any:
-    if not callable(handler):
-        raise TypeError(f"the handler of task {name!r} must be an async function, not {type(handler).__name__}")
-    if not inspect.iscoroutinefunction(handler):
-        shown = getattr(handler, "__name__", "handler")
-        raise TypeError(f"the handler of task {name!r} must be an async function: `async def {shown}(payload, ctx)`")
-    parameters = list(inspect.signature(handler).parameters.values())
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    required = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    if len(positional) < 2 or len(required) > 2:
-        raise TypeError(f"the handler of task {name!r} must take (payload, ctx), not {inspect.signature(handler)}")
-    first = positional[0].annotation
-    if first is inspect.Parameter.empty:
-        return None
-    try:  # of this one only: the others may well be imported for type checkers alone
-        bare = SimpleNamespace(__annotations__={"payload": first})
-        hint = typing.get_type_hints(bare, globalns=getattr(inspect.unwrap(handler), "__globals__", {}))["payload"]
-    except NameError as error:
-        raise TypeError(f"the type of the payload of task {name!r} cannot be resolved: {error}") from error
-    return None if hint in (Any, object) else hint

@@ -8,11 +8,11 @@ Not here: order and due times (the store's claim), retry and timeout (`task`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final, TypeAlias, assert_never
 
-from attrs import frozen
+from attrs import field, frozen
 
 from ..actors.actor import Actor
 from ..actors.batch import Write
@@ -69,6 +69,8 @@ class QueuePlan:
     lease_us: int
     lanes: tuple[Lane, ...]
     """What this runtime can run of it."""
+    names_now: Mapping[str, str] = field(factory=dict)
+    """From a name that a task had before, and that stored runs have, to that of its supervisor."""
 
 
 @frozen(eq=False)
@@ -169,7 +171,10 @@ class QueueActor(Actor[QueueMessage]):
             self.ref.tell_control(ClaimFailed(error))
 
     def _claimable(self) -> tuple[Lane, ...]:
-        return tuple(lane for lane in self._plan.lanes if self._supervisor(lane.jobs, lane.task) is not None)
+        return tuple(lane for lane in self._plan.lanes if self._supervisor(lane.jobs, self._task_of(lane)) is not None)
+
+    def _task_of(self, lane: Lane) -> str:
+        return self._plan.names_now.get(lane.task, lane.task)
 
     def _supervisor(self, jobs: str, task: str) -> Ref[TaskMessage] | None:
         """Of a task; None while it starts nothing: parked, or on its way to a restart."""
@@ -182,7 +187,7 @@ class QueueActor(Actor[QueueMessage]):
     def _hand_over(self, runs: tuple[Claimed, ...]) -> None:
         by_task: dict[tuple[str, str], list[Claimed]] = {}
         for run in runs:
-            by_task.setdefault((run.lane.jobs, run.lane.task), []).append(run)
+            by_task.setdefault((run.lane.jobs, self._task_of(run.lane)), []).append(run)
         for (jobs, task), theirs in by_task.items():
             supervisor = self._supervisor(jobs, task)
             if supervisor is None:  # it was there when we claimed

@@ -71,6 +71,9 @@ ALLOWED: Final[dict[str, dict[str, str]]] = {
     "callsheet/__init__.py": {
         "importlib.import_module": "public names load when first used; the modules are those of its table",
     },
+    "callsheet/threads.py": {
+        "trio.to_thread": "what runs there is the user's own blocking code; in a simulation time stands still meanwhile",
+    },
     "callsheet/demo/plan.py": {
         "random": "seeded with what the user gave: the plan of a demonstration is the same everywhere",
     },

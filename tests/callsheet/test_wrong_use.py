@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import AsyncIterator, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -24,6 +25,7 @@ from callsheet import (
     Queue,
     Retry,
     RunNotFound,
+    SyncContext,
     UnknownQueue,
     UnknownTask,
 )
@@ -48,7 +50,7 @@ def declared() -> Jobs:
     [
         ("send-mial", None, {}, UnknownTask, r"default/j has no task 'send-mial'; did you mean 'send-mail'\?"),
         ("", None, {}, UnknownTask, "has no task ''"),
-        (17, None, {}, TypeError, "enqueue takes a task or its name, not int"),
+        (17, None, {}, TypeError, "enqueue takes a task, its name or a job, not int"),
         ("send-mail", None, {"queue": "mial"}, UnknownQueue, "did you mean 'mail'"),
         ("send-mail", None, {"delay": 1, "run_at": "2030-01-01"}, InvalidSchedule, "give one of them, not both"),
         ("send-mail", None, {"run_at": datetime(2030, 1, 1)}, InvalidSchedule, "has no time zone"),  # noqa: DTZ001
@@ -154,18 +156,58 @@ async def test_a_reason_that_no_store_can_keep_is_refused(autojump_clock: trio.a
 async def _three(a: object, b: object, c: object) -> None: ...
 async def _one(a: object) -> None: ...
 def _plain(a: object, b: object) -> None: ...
+async def _two(payload: object, ctx: Context) -> None: ...
+async def _with_key(a: object, b: object, *, c: object) -> None: ...
+def _yields(payload: object, ctx: SyncContext) -> Iterator[None]:
+    yield
 
 
-class _Callable:
-    async def __call__(self, payload: object, ctx: Context) -> None: ...
+async def _yields_too(payload: object, ctx: Context) -> AsyncIterator[None]:
+    yield
 
 
-@pytest.mark.parametrize("handler", [_three, _one, _plain, _Callable(), functools.partial(_plain), 17, print])
-def test_a_handler_of_the_wrong_form_is_refused_when_it_is_declared(handler: Any) -> None:
-    """It must be an async function of payload and context; the sentence names the task."""
+@functools.wraps(_two)
+def _around(*args: Any) -> Any:
+    return _two(*args)
+
+
+def _needs_async(payload: object, ctx: Context) -> None: ...
+async def _needs_sync(payload: object, ctx: SyncContext) -> None: ...
+
+
+class _Class:
+    def __init__(self, payload: object, ctx: SyncContext) -> None: ...
+
+
+class _Generator:
+    def __call__(self, payload: object, ctx: SyncContext) -> Iterator[None]:
+        yield
+
+
+@pytest.mark.parametrize(
+    ("handler", "sentence"),
+    [
+        (_three, r"must take \(payload, ctx\), not \(a: 'object', b: 'object', c: 'object'\)"),
+        (_one, r"must take \(payload, ctx\)"),
+        (_with_key, r"must take \(payload, ctx\)"),
+        (functools.partial(_plain, 1), r"must take \(payload, ctx\)"),
+        (print, r"must take \(payload, ctx\)"),
+        (max, r"must take \(payload, ctx\)"),
+        (17, r"must be a function of \(payload, ctx\), not int"),
+        (_Class, "must be a function of .*, not the class _Class"),
+        (_yields, "must return its result, not yield: it is a generator function"),
+        (_yields_too, "must return its result, not yield: it is a generator function"),
+        (_Generator(), "must return its result, not yield: it is a generator function"),
+        (_around, "must be awaitable as a whole: it is a plain function around an async one; make it async"),
+        (_needs_async, "must take a SyncContext, not a Context: it is a plain function"),
+        (_needs_sync, "must take a Context, not a SyncContext: it is an async function"),
+    ],
+)
+def test_a_handler_of_the_wrong_form_is_refused_when_it_is_declared(handler: Any, sentence: str) -> None:
+    """L20: it must be a function of payload and context that returns its result; the sentence names the task."""
     jobs = Jobs("j")
 
-    with pytest.raises(TypeError, match="the handler of task 'work' must"):
+    with pytest.raises(TypeError, match=f"the handler of task 'work' {sentence}"):
         jobs.task("work")(handler)
 
     assert {} == jobs.tasks
@@ -181,7 +223,35 @@ def test_declaring_twice_is_refused() -> None:
         Jobs("j", queues=[Queue("mail"), Queue("mail")])
 
 
-async def _two(payload: object, ctx: Context) -> None: ...
+@pytest.mark.parametrize(
+    ("options", "error", "sentence"),
+    [
+        ({"queue": "mial"}, UnknownQueue, "did you mean 'mail'"),
+        ({"schema": ""}, InvalidName, "schema '' is not allowed: it is empty"),
+        ({"retry": 3}, TypeError, "retry must be a Retry, not int"),
+        ({"timeout": 0}, InvalidOption, "timeout: must be more than 0 seconds"),
+        ({"accepts": "0"}, TypeError, r"accepts must be a tuple of names, as in accepts=\("),
+        ({"accepts": ("1",)}, InvalidOption, "accepts: '1' is the current one"),
+        ({"accepts": ("0", "0")}, InvalidOption, "accepts: '0' is there twice"),
+        ({"accepts": ("a\n",)}, InvalidName, "accepts .* the invisible character"),
+        ({"aliases": "old"}, TypeError, "aliases must be a tuple of names"),
+        ({"aliases": (17,)}, TypeError, "aliases must be a str, not int"),
+        ({"aliases": ("new",)}, InvalidOption, "aliases: 'new' is the current one"),
+        ({"aliases": [f"old-{n}" for n in range(21)]}, InvalidOption, "has 21 names, the limit is 20"),
+        ({"on_crash": "ignore"}, InvalidOption, 'on_crash: must be "retry" or "dead_letter", not \'ignore\''),
+        ({"stuck_after": -1}, InvalidOption, "stuck_after: must be at least 0 seconds"),
+        ({"stuck_after": "soon"}, TypeError, "stuck_after must be a number of seconds"),
+        ({"payloadSchemaId": "1"}, TypeError, "a task has no option 'payloadSchemaId'; it has retry, timeout"),
+    ],
+)
+def test_a_wrong_option_of_a_task_is_refused(options: dict[str, Any], error: type[Exception], sentence: str) -> None:
+    """What cannot be meant is said when it is declared, not when a run fails."""
+    jobs = declared()
+
+    with pytest.raises(error, match=sentence):
+        jobs.task("new", **options)(_two)
+
+    assert ["send-mail", "typed"] == list(jobs.tasks)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +262,13 @@ async def _two(payload: object, ctx: Context) -> None: ...
         lambda: Jobs("a\x1b[31m"),
         lambda: Jobs("x" * 129),
         lambda: Jobs("a", namespace="\u200b"),
+        lambda: Jobs("a", namespace="callsheet"),
         lambda: Jobs("a", timeout=0),
+        lambda: Jobs("a", max_payload=0),
+        lambda: Jobs("a", max_payload=4 * 1024 * 1024 + 1),
+        lambda: Jobs("a", max_payload=1.5),  # type: ignore[arg-type]
+        lambda: Jobs("a", stuck_after=-1),
+        lambda: Jobs("a", stuck_after=math.inf),
         lambda: Queue(concurrency=0),
         lambda: Queue(batch_size=10_001),
         lambda: Queue(visibility_timeout=0.5),
