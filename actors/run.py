@@ -28,6 +28,8 @@ from .timers import Timer
 _log = logging.getLogger("callsheet.run")
 
 US: Final = 1_000_000
+STUCK_AFTER_S: Final = 30.0
+"""Default for how long a handler may go on after it was told to stop, before its run is shown as stuck."""
 _CUT_OFF: Final = Outcome(OutcomeKind.INTERRUPTED, cause="the runtime was cancelled")
 
 
@@ -49,6 +51,9 @@ class RunParent(Protocol):
     def run_ended(self, actor: RunActor, outcome: Outcome) -> None:
         """The attempt is over. Synchronous; must not raise."""
 
+    def run_stuck(self, actor: RunActor) -> None:
+        """It was told to stop long ago, and goes on. Synchronous; must not raise."""
+
 
 @define(eq=False)
 class RunActor:
@@ -60,8 +65,11 @@ class RunActor:
     policy: RetryPolicy
     stage: Stage
     parent: RunParent
+    stuck_after_s: float = STUCK_AFTER_S
     stop_reason: StopReason | None = field(default=None, init=False)
     deadline_us: int | None = field(default=None, init=False)
+    stuck_since_us: int | None = field(default=None, init=False)
+    """Since when it goes on although it was told to stop; known once that was `stuck_after_s` ago."""
     late: str | None = field(default=None, init=False)
     """What the handler did after it was told to stop, where that says more than `it ended`."""
     retry_delay: Callable[[int, BaseException], object] | None = field(default=None, init=False)
@@ -70,6 +78,7 @@ class RunActor:
     """
     _scope: trio.CancelScope = field(factory=trio.CancelScope, init=False)
     _told: trio.Event | None = field(default=None, init=False)
+    _patience: Timer | None = field(default=None, init=False)
 
     def start(self) -> None:
         """Put it on stage; its deadline, where it has one, starts now."""
@@ -77,6 +86,8 @@ class RunActor:
 
     def stop(self, reason: StopReason) -> None:
         """Cancel the handler. The first reason stays, except that a cancel overrides it: it is what the store says."""
+        if self.stop_reason is None:
+            self._wait_patiently()
         if self.stop_reason is None or reason is StopReason.CANCELED:
             self.stop_reason = reason
         self._scope.cancel()
@@ -100,7 +111,18 @@ class RunActor:
         finally:  # also when a scope around us was cancelled
             if timer is not None:
                 timer.cancel()
+            if self._patience is not None:
+                self._patience.cancel()
             self.parent.run_ended(self, outcome)
+
+    def _wait_patiently(self) -> None:
+        clock = self.stage.seams.clock
+        since_us, by_s = clock.steady_us(), clock.mono_s() + self.stuck_after_s
+        self._patience = self.stage.timers.at(by_s, lambda: self._is_stuck(since_us))
+
+    def _is_stuck(self, since_us: int) -> None:
+        self.stuck_since_us = since_us
+        self.parent.run_stuck(self)
 
     def _arm(self) -> Timer | None:
         timeout_us = self.claimed.timeout_us

@@ -55,6 +55,8 @@ if TYPE_CHECKING:
     from .actors.undelivered import Why as Why
     from .actors.watch import Down as Down
     from .actors.watch import Restarted as Restarted
+    from .bulk import Answered as Answered
+    from .bulk import BulkResult as BulkResult
     from .collector import calm_gc as calm_gc
     from .config import Definition as Definition
     from .config import JobsConfig as JobsConfig
@@ -71,6 +73,8 @@ if TYPE_CHECKING:
     from .errors import NotInHandler as NotInHandler
     from .errors import NotOpen as NotOpen
     from .errors import NotRegistered as NotRegistered
+    from .errors import ResultNotKept as ResultNotKept
+    from .errors import RunFailed as RunFailed
     from .errors import RunNotFinished as RunNotFinished
     from .errors import RunNotFound as RunNotFound
     from .errors import RuntimeGaveUp as RuntimeGaveUp
@@ -79,19 +83,26 @@ if TYPE_CHECKING:
     from .errors import UnknownQueue as UnknownQueue
     from .errors import UnknownTask as UnknownTask
     from .errors import WaitTimeout as WaitTimeout
+    from .explain import Explanation as Explanation
+    from .explain import Reason as Reason
     from .job import Job as Job
     from .jobs import Jobs as Jobs
     from .monitor import CannotListen as CannotListen
     from .monitor import Monitor as Monitor
     from .options import TaskOptions as TaskOptions
     from .queue import Queue as Queue
+    from .queues import Queues as Queues
+    from .queues import QueueState as QueueState
     from .runs import CancelResult as CancelResult
     from .runs import Page as Page
     from .runs import RunDetails as RunDetails
+    from .runs import RunQuery as RunQuery
     from .runs import Runs as Runs
     from .runtime import OpenOptions as OpenOptions
     from .runtime import Runtime as Runtime
     from .runtime import open_runtime as open_runtime
+    from .snapshot import JobsSnapshot as JobsSnapshot
+    from .snapshot import Stats as Stats
     from .store.errors import CallsheetError as CallsheetError
     from .store.errors import CannotOpen as CannotOpen
     from .store.errors import DamagedStore as DamagedStore
@@ -110,6 +121,8 @@ if TYPE_CHECKING:
     from .store.policy import Retry as Retry
     from .store.policy import RetryPolicy as RetryPolicy
     from .store.records import Attempt as Attempt
+    from .store.records import Owner as Owner
+    from .store.records import QueueOverride as QueueOverride
     from .store.records import Run as Run
     from .store.records import Status as Status
     from .store.records import Transition as Transition
@@ -154,6 +167,8 @@ _HOME: Final[dict[str, str]] = {
     "TaskOptions": "callsheet.options",
     "Job": "callsheet.job",
     "Queue": "callsheet.queue",
+    "Queues": "callsheet.queues",
+    "QueueState": "callsheet.queues",
     "calm_gc": "callsheet.collector",
     "JobsConfig": "callsheet.config",
     "Definition": "callsheet.config",
@@ -168,7 +183,14 @@ _HOME: Final[dict[str, str]] = {
     "RunDetails": "callsheet.runs",
     "Page": "callsheet.runs",
     "CancelResult": "callsheet.runs",
+    "Answered": "callsheet.bulk",
+    "BulkResult": "callsheet.bulk",
+    "Explanation": "callsheet.explain",
+    "Reason": "callsheet.explain",
     "Runs": "callsheet.runs",
+    "JobsSnapshot": "callsheet.snapshot",
+    "RunQuery": "callsheet.runs",
+    "Stats": "callsheet.snapshot",
     "Node": "callsheet.tree",
     "Monitor": "callsheet.monitor",
     "CannotListen": "callsheet.monitor",
@@ -181,6 +203,8 @@ _HOME: Final[dict[str, str]] = {
     "AttemptStopped": "callsheet.actors.control",
     "Overloaded": "callsheet.actors.journal",
     "Run": "callsheet.store.records",
+    "Owner": "callsheet.store.records",
+    "QueueOverride": "callsheet.store.records",
     "Attempt": "callsheet.store.records",
     "Transition": "callsheet.store.records",
     "Status": "callsheet.store.records",
@@ -211,6 +235,8 @@ _HOME: Final[dict[str, str]] = {
     "ShuttingDown": "callsheet.errors",
     "RunNotFound": "callsheet.errors",
     "RunNotFinished": "callsheet.errors",
+    "ResultNotKept": "callsheet.errors",
+    "RunFailed": "callsheet.errors",
     "WaitTimeout": "callsheet.errors",
     "IdempotencyConflict": "callsheet.errors",
     "TooMany": "callsheet.errors",

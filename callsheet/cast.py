@@ -22,7 +22,6 @@ from .context import Context
 from .jobs import Jobs, current_jobs, current_runtime
 from .store import codec
 from .store.errors import PayloadInvalid
-from .store.policy import SECOND_US
 from .store.records import Clock, Due, Lane
 from .supervisor.aftermath import Aftermath
 from .supervisor.quarantine import Quarantine
@@ -135,7 +134,7 @@ def _jobs_spec(runtime: Runtime, jobs: Jobs) -> ChildSpec:
 
 def _task_spec(runtime: Runtime, jobs: Jobs, task: Task[Any, Any]) -> ChildSpec:
     perform = _perform_in_thread if task.is_sync else _perform
-    plan = TaskPlan(jobs.identity, task.name, task.policy, partial(perform, runtime, task))
+    plan = TaskPlan(jobs.identity, task.name, task.policy, partial(perform, runtime, task), task.stuck_after_s)
 
     def hand_back(message: object, why: Why) -> None:
         hand_back_undelivered(runtime.system.stage, message, why)
@@ -156,13 +155,11 @@ def _queue_specs(runtime: Runtime) -> tuple[ChildSpec, ...]:
         for identity, queue in jobs.declared_queues.items():
             if identity not in runtime.watched:
                 continue
-            slots = Slots(identity, queue.concurrency, quarantine=quarantine, room=room)
+            slots = Slots(identity, queue.limits, quarantine=quarantine, room=room)
             runtime.slots[identity] = slots
             room.queues.append(slots)
             lanes = tuple(lane for lane in lanes_of(jobs) if lane.queue == identity)
-            plan = QueuePlan(
-                slots, queue.batch_size, int(queue.visibility_timeout * SECOND_US), lanes, _names_now(jobs)
-            )
+            plan = QueuePlan(slots, lanes, _names_now(jobs))
             specs.append(
                 ChildSpec(
                     identity,

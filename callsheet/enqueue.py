@@ -19,7 +19,7 @@ from .names import MAX_KEY, check_name
 from .store import codec
 from .store.arithmetic import run_of
 from .store.policy import SECOND_US, check_attempts, seconds
-from .store.records import Clock, NewRun, Run, Status
+from .store.records import Clock, Lane, NewRun, Run, Status
 
 if TYPE_CHECKING:
     from .task import Task
@@ -29,6 +29,7 @@ MAX_AHEAD_S: Final = 10 * 365 * 86_400
 MAX_TIMEOUT_S: Final = 366 * 86_400.0
 MAX_ENTRIES: Final = 10_000
 """Runs of one `enqueue_many`: they share one commit."""
+_NOBODY: Final = NewRun("", Lane("", "", "", ""), b"", 0)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 OnConflict = Literal["return", "raise"]
@@ -168,6 +169,11 @@ def scheduled(run: NewRun, delay: object, run_at: object, seams: Seams, *, by: C
             raise InvalidSchedule("run_at", "is more than 10 years ahead")
         return _due(run, due_us, Clock.WALL, now.wall_us)
     return run
+
+
+def check_times(delay: object, run_at: object, seams: Seams) -> None:
+    """Raise what `scheduled` would, before anything is done."""
+    scheduled(_NOBODY, delay, run_at, seams)
 
 
 def _due(run: NewRun, due_us: int, clock: Clock, now_us: int) -> NewRun:

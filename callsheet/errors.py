@@ -14,7 +14,7 @@ from attrs import define
 
 from .actors.exits import Exit
 from .store.errors import CallsheetError
-from .store.records import Status
+from .store.records import Error, Status
 
 
 @define(slots=False)
@@ -159,13 +159,42 @@ class RunNotFound(CallsheetError, LookupError):
 
 @define(slots=False)
 class RunNotFinished(CallsheetError):
-    """What was asked needs a run that has ended."""
+    """What was asked needs a run that has ended: `replay`, `result`."""
 
     run_id: str
     status: Status
+    asked: str = "can be replayed"
 
     def __str__(self) -> str:
-        return f"run {self.run_id} is {self.status}: only a run that has ended can be replayed"
+        return f"run {self.run_id} is {self.status}: only a run that has ended {self.asked}"
+
+
+@define(slots=False)
+class RunFailed(CallsheetError):
+    """`runs.result` of a run that did not succeed. `error`: what its last attempt raised, where it raised something."""
+
+    run_id: str
+    status: Status
+    cause: str | None
+    error: Error | None
+
+    def __str__(self) -> str:
+        why = self.cause or "no cause is known"
+        raised = (
+            "" if self.error is None else f"; its last attempt raised {self.error.type}: {self.error.message[:200]}"
+        )
+        return f"run {self.run_id} has no result: it is {self.status} ({why}){raised}"
+
+
+@define(slots=False)
+class ResultNotKept(CallsheetError):
+    """`runs.result` of a run that succeeded with a value that could not be kept: too large, or not JSON."""
+
+    run_id: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"run {self.run_id} succeeded, but what it returned was not kept: {self.why}"
 
 
 @define(slots=False)

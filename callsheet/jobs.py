@@ -17,6 +17,7 @@ import trio
 
 from . import enqueue as enqueueing
 from .config import Definition, JobsConfig, config_of, definition_of
+from .context import instant
 from .declaring import Declare
 from .enqueue import EnqueueOptions, EnqueueResult, Entry
 from .errors import (
@@ -36,10 +37,13 @@ from .job import Job, make_task
 from .names import check_name, check_namespace
 from .options import DEFAULT_STUCK_S, TaskOptions, declared, stuck_after_s
 from .queue import Queue
+from .queues import Queues, states
 from .runs import Runs
+from .snapshot import RECENT, JobsSnapshot, Stats, stats_of
 from .store.codec import DEFAULT_LIMIT, HARD_LIMIT
 from .store.contract import Conflict, Insert, Inserted
 from .store.policy import DEFAULT_RETRY, Retry
+from .store.records import Owner, RunFilter
 from .task import Task
 
 if TYPE_CHECKING:
@@ -93,6 +97,7 @@ class Jobs:
         self.declared_queues: dict[str, Queue] = {}
         """By identity, `namespace/queue`; the default queue is the first."""
         self.runs = Runs(self)
+        self.queues = Queues(self)
         self._open: list[Runtime] = []
         default = queue or Queue()
         self._add_queue(default, default.name or f"{name}-jobs")
@@ -130,6 +135,35 @@ class Jobs:
     def definitions(self) -> tuple[Definition, ...]:
         """Its tasks as they were declared, by name."""
         return tuple(definition_of(self.tasks[name]) for name in sorted(self.tasks))
+
+    # -- looking
+
+    async def snapshot(self) -> JobsSnapshot:
+        """Everything at a glance, from one reading of the store: see `JobsSnapshot`."""
+        runtime = self.runtime()
+        where = RunFilter(jobs=self.identity)
+        taken_at = instant(runtime.seams.clock.wall_us())
+        found = await runtime.read(lambda reader: reader.snapshot(limit=RECENT, where=where))
+        trouble = runtime.journal.trouble
+        return JobsSnapshot(
+            jobs=self.identity,
+            taken_at=taken_at,
+            working=runtime.works,
+            definitions=self.definitions(),
+            queues=states(self, found.counts, found.queues, runtime.slots),
+            runtimes=found.owners,
+            stats=stats_of(self.identity, found.counts),
+            recent=found.runs,
+            trouble=None if trouble is None else str(trouble),
+        )
+
+    async def stats(self) -> Stats:
+        """How many runs there are, by status, task and queue: sums of the store's counters."""
+        return stats_of(self.identity, await self.runtime().read(lambda reader: reader.counts()))
+
+    async def runtimes(self) -> tuple[Owner, ...]:
+        """The runtimes that are registered on the store: boot id, host, process, version, tasks, queues."""
+        return (await self.runtime().read(lambda reader: reader.snapshot(limit=0))).owners
 
     # -- declaring
 

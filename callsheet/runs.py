@@ -1,5 +1,5 @@
 """
-Reading and steering runs: get, list, wait, cancel, replay.
+Reading and steering runs: get, list, wait, result, explain, cancel, replay; the last two in bulk too.
 
 Rule: reads go past the journal and see what is committed; every change is one guarded write of the journal.
 """
@@ -8,22 +8,28 @@ from __future__ import annotations
 
 import math
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, TypedDict, Unpack
 
 import trio
-from attrs import frozen
+from attrs import evolve, frozen
 
+from . import bulk
 from . import enqueue as enqueueing
+from .bulk import BulkResult
 from .enqueue import EnqueueResult
-from .errors import InvalidOption, RunNotFinished, RunNotFound, WaitTimeout
+from .errors import InvalidOption, ResultNotKept, RunFailed, RunNotFinished, RunNotFound, WaitTimeout
+from .explain import Explanation, Facts, QueueFacts, explain
 from .names import MAX_KEY, check_name
 from .store import codec
+from .store.arithmetic import is_due
 from .store.contract import Cancel, CancelAnswer, Insert, Inserted
 from .store.policy import seconds
-from .store.records import Attempt, Clock, History, NewRun, Run, RunFilter, Status, Transition
+from .store.records import Attempt, Clock, History, NewRun, Run, RunFilter, Snapshot, Status, Transition
+from .supervisor import paths
 
 if TYPE_CHECKING:
     from .jobs import Jobs
+    from .runtime import Runtime
 
 MAX_PAGE: Final = 500
 MAX_REASON: Final = 1_000
@@ -32,11 +38,25 @@ MAX_REASON: Final = 1_000
 
 @frozen
 class RunDetails:
-    """A run with its history: the first 10 and the last 90 attempts, and every transition, oldest first."""
+    """
+    A run with its history, oldest first: the first 10 and the last 90 attempts, the transitions that go with them, and the
+    runs that replay it.
+    """
 
     run: Run
     attempts: tuple[Attempt, ...]
     transitions: tuple[Transition, ...]
+    replays: tuple[str, ...]
+    """Ids of up to 50 runs that replay this one; `run.replay_of` is the one that it replays."""
+    due: bool
+    """Whether its time had come when this was read. A waiting run past its time keeps its status until it starts."""
+
+    @property
+    def waiting_for(self) -> Literal["time", "slot"] | None:
+        """What a run that has neither started nor ended waits for; `runs.explain` says why it does not get it."""
+        if not self.run.status.is_waiting:
+            return None
+        return "slot" if self.due else "time"
 
     @property
     def payload(self) -> object:
@@ -47,6 +67,11 @@ class RunDetails:
     def result(self) -> object:
         """What the handler returned, as JSON values; None when there is nothing."""
         return None if self.run.result is None else codec.decode(self.run.result, None)
+
+    @property
+    def progress(self) -> object:
+        """What the handler told last with `ctx.progress`, as JSON values; None when it told nothing."""
+        return None if self.run.progress is None else codec.decode(self.run.progress, None)
 
 
 @frozen
@@ -66,6 +91,22 @@ class CancelResult:
     status: Status
 
 
+class RunQuery(TypedDict, total=False):
+    """Which runs: everything given must match."""
+
+    task: str | None
+    queue: str | None
+    status: Status | str | None
+    idempotency_key: str | None
+    trace_id: str | None
+    replay_of: str | None
+    """The id of the run that they replay."""
+    created_from: datetime | None
+    """Created then or later; an aware datetime."""
+    created_before: datetime | None
+    """Created earlier than that; an aware datetime."""
+
+
 class Runs:
     """The runs of one Jobs instance."""
 
@@ -73,47 +114,52 @@ class Runs:
         self._jobs = jobs
 
     async def get(self, run_id: str) -> RunDetails:
-        """The run with payload, attempts and transitions. Raises RunNotFound."""
+        """The run with payload, attempts, transitions and replays. Raises RunNotFound."""
         history = await self._find(run_id)
-        return RunDetails(history.run, history.attempts, history.transitions)
+        run = history.run
+        due = run.status.is_waiting and is_due(run.due_us, run.clock, self._jobs.runtime().seams.now())
+        return RunDetails(run, history.attempts, history.transitions, history.replays, due)
 
-    async def list(
-        self,
-        *,
-        task: str | None = None,
-        queue: str | None = None,
-        status: Status | str | None = None,
-        idempotency_key: str | None = None,
-        trace_id: str | None = None,
-        replay_of: str | None = None,
-        created_from: datetime | None = None,
-        created_before: datetime | None = None,
-        limit: int = 50,
-        after: str | None = None,
-    ) -> Page:
+    async def list(self, *, limit: int = 50, after: str | None = None, **where: Unpack[RunQuery]) -> Page:
         """
-        Runs that match everything given, newest first.
+        Runs that match everything given (`RunQuery`), newest first.
 
-        limit: 1 … 500. after: the `next` of the page before. Times are aware datetimes, half-open. A task that is not
-        declared (any more) can be asked for too. Raises InvalidOption, InvalidName or TypeError.
+        limit: 1 … 500. after: the `next` of the page before. A task that is not declared (any more) can be asked for too.
+        Raises InvalidOption, InvalidName or TypeError.
         """
         if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_PAGE:
             raise InvalidOption("limit", f"must be an int from 1 to {MAX_PAGE}, not {limit!r}")
-        where = RunFilter(
-            jobs=self._jobs.identity,
-            task=_named(task, "task"),
-            queue=None if queue is None else f"{self._jobs.namespace}/{check_name(queue, 'queue')}",
-            status=_status(status),
-            idempotency_key=_named(idempotency_key, "idempotency_key", most=MAX_KEY),
-            trace_id=_named(trace_id, "trace_id"),
-            replay_of=_named(replay_of, "replay_of"),
-            created_from_us=_us(created_from, "created_from"),
-            created_before_us=_us(created_before, "created_before"),
-        )
-        before = _named(after, "after")
-        runs = await self._jobs.runtime().read(lambda reader: reader.list(where, limit=limit + 1, before=before))
+        asked, before = self._filter(where), _named(after, "after")
+        runs = await self._jobs.runtime().read(lambda reader: reader.list(asked, limit=limit + 1, before=before))
         page = runs[:limit]
         return Page(page, page[-1].id if len(runs) > limit else None)
+
+    async def result(self, run_id: str) -> object:
+        """
+        What the handler returned, as JSON values. Does not wait; `wait` does.
+
+        Raises RunNotFinished, RunFailed when it did not succeed, ResultNotKept, RunNotFound.
+        """
+        history = await self._find(run_id)
+        run = history.run
+        if not run.status.is_final:
+            raise RunNotFinished(run_id, run.status, "has a result")
+        if run.status is not Status.SUCCEEDED:
+            raise RunFailed(run_id, run.status, run.cause, history.attempts[-1].error if history.attempts else None)
+        if run.result_error is not None:
+            raise ResultNotKept(run_id, run.result_error)
+        return None if run.result is None else codec.decode(run.result, None)
+
+    async def explain(self, run_id: str) -> Explanation:
+        """
+        Why the run is where it is: everything that holds it up, as this runtime sees it. Raises RunNotFound.
+
+        What holds up the store, the slots and the tasks of other processes is not seen from here.
+        """
+        runtime = self._jobs.runtime()
+        history, snapshot = await runtime.read(lambda reader: (reader.get(_text(run_id)), reader.snapshot(limit=0)))
+        run = self._own(run_id, history).run
+        return explain(run, facts_of(self._jobs, runtime, run, snapshot))
 
     async def wait(self, run_id: str, timeout: float | None = None) -> Run:
         """
@@ -175,10 +221,75 @@ class Runs:
         assert isinstance(answer, Inserted)
         return enqueueing.results((run,), answer.existing)[0]
 
+    async def cancel_all(
+        self, *, reason: str | None = None, limit: int = bulk.DEFAULT_LIMIT, **where: Unpack[RunQuery]
+    ) -> BulkResult:
+        """
+        Cancel all runs that match everything given; without a status, all that have not ended. Answered per run.
+
+        limit: 1 … 10,000 runs; when `more` are left, call again. Raises InvalidOption, InvalidName or TypeError: nothing was
+        changed then. Runs that are enqueued meanwhile may be missed.
+        """
+        cause = "canceled" if reason is None else f"canceled: {_reason(reason)}"
+        return await bulk.cancel_all(self._jobs.runtime(), self._filter(where), cause, bulk.check_limit(limit))
+
+    async def replay_all(
+        self,
+        *,
+        reason: str | None = None,
+        delay: float | timedelta | None = None,
+        run_at: datetime | str | None = None,
+        repeat: bool = False,
+        limit: int = bulk.DEFAULT_LIMIT,
+        **where: Unpack[RunQuery],
+    ) -> BulkResult:
+        """
+        Replay all runs that match everything given; without a status, what is dead-lettered. Answered per run.
+
+        A run that was replayed before is passed over, and its last replay named, so that the call may be made again; `repeat`
+        replays it once more. limit: 1 … 10,000 new runs; when `more` are left, call again. Raises InvalidOption (also for a
+        status that is not final), InvalidSchedule, InvalidName or TypeError: nothing was stored then.
+        """
+        runtime, asked = self._jobs.runtime(), self._filter(where)
+        status = asked.status or Status.DEAD_LETTERED
+        if not status.is_final:
+            raise InvalidOption("status", f"a run that is {status} cannot be replayed: it has not ended")
+        told = None if reason is None else _reason(reason)
+        seams, by = runtime.seams, runtime.delays_by
+
+        def again(old: Run) -> NewRun:
+            now_us = seams.clock.steady_us()
+            run = _again(old, seams.ids.run_id(now_us), now_us, told)
+            return enqueueing.scheduled(run, delay, run_at, seams, by=by)
+
+        enqueueing.check_times(delay, run_at, seams)
+        asked = evolve(asked, status=status)
+        return await bulk.replay_all(runtime, asked, again, bulk.check_limit(limit), repeat=bool(repeat))
+
+    def _filter(self, where: RunQuery) -> RunFilter:
+        unknown = where.keys() - RunQuery.__annotations__.keys()
+        if unknown:
+            raise TypeError(
+                f"runs have no {min(unknown)!r} to ask for; they have {', '.join(RunQuery.__annotations__)}"
+            )
+        queue = where.get("queue")
+        return RunFilter(
+            jobs=self._jobs.identity,
+            task=_named(where.get("task"), "task"),
+            queue=None if queue is None else f"{self._jobs.namespace}/{check_name(queue, 'queue')}",
+            status=_status(where.get("status")),
+            idempotency_key=_named(where.get("idempotency_key"), "idempotency_key", most=MAX_KEY),
+            trace_id=_named(where.get("trace_id"), "trace_id"),
+            replay_of=_named(where.get("replay_of"), "replay_of"),
+            created_from_us=_us(where.get("created_from"), "created_from"),
+            created_before_us=_us(where.get("created_before"), "created_before"),
+        )
+
     async def _find(self, run_id: str) -> History:
-        if not isinstance(run_id, str):
-            raise TypeError(f"run_id must be a str, not {type(run_id).__name__}")
-        history = await self._jobs.runtime().read(lambda reader: reader.get(run_id))
+        asked = _text(run_id)
+        return self._own(asked, await self._jobs.runtime().read(lambda reader: reader.get(asked)))
+
+    def _own(self, run_id: str, history: History | None) -> History:
         if history is None or history.run.lane.jobs != self._jobs.identity:
             raise RunNotFound(run_id)
         return history
@@ -200,6 +311,40 @@ def _again(old: Run, run_id: str, now_us: int, reason: str | None) -> NewRun:
         replay_of=old.id,
         reason=reason,
     )
+
+
+def facts_of(jobs: Jobs, runtime: Runtime, run: Run, snapshot: Snapshot) -> Facts:
+    """What decides about `run`, from one reading of the store and what this runtime knows of itself."""
+    task = jobs.tasks.get(run.lane.task) or jobs.aliases.get(run.lane.task)
+    slots = runtime.slots.get(run.lane.queue)
+    declared = jobs.declared_queues.get(run.lane.queue)
+    override = next((each for each in snapshot.queues if each.queue == run.lane.queue), None)
+    queue = None
+    if declared is not None:
+        queue = QueueFacts(
+            paused=override is not None and override.paused,
+            limits=declared.limits.under(override),
+            on_stage=None if slots is None else len(slots.on_stage),
+            room=None if slots is None or slots.room.limit is None else slots.room.free,
+        )
+    cell = None if task is None else runtime.system.stage.registry.get(paths.task(jobs.identity, task.name))
+    return Facts(
+        now=runtime.seams.now(),
+        counts=snapshot.counts,
+        owners=snapshot.owners,
+        queue=queue,
+        schemas=None if task is None else task.schemas,
+        parked=cell is not None and cell.parked,
+        suspect_on_stage=None if slots is None else slots.quarantine.run_id,
+        trouble=runtime.journal.trouble,
+        lingers=slots is not None and run.id in slots.on_stage,
+    )
+
+
+def _text(run_id: object) -> str:
+    if not isinstance(run_id, str):
+        raise TypeError(f"run_id must be a str, not {type(run_id).__name__}")
+    return run_id
 
 
 def _named(value: str | None, what: str, *, most: int = 128) -> str | None:

@@ -24,8 +24,9 @@ from attrs import define, field
 from . import __version__
 from .actors.calendar import PAGE
 from .actors.errors import ActorDown
-from .actors.journal import JournalState, write
+from .actors.journal import JournalState, send, write
 from .actors.readers import Readers
+from .actors.reply import Reply
 from .actors.seams import Seams
 from .actors.writer import InlineWriter, ThreadWriter, Writer
 from .cast import cast, ended_by_crash, lanes_of
@@ -34,6 +35,7 @@ from .hub import Hub
 from .jobs import Jobs, current_runtime
 from .queue import MAX_CONCURRENCY, check_int
 from .store.contract import Answer, Command, Reader, Store
+from .store.errors import CallsheetError, StoreError
 from .store.memory import MemoryStore
 from .store.policy import seconds
 from .store.records import Clock, Lane, Now, Owner, Status
@@ -106,6 +108,8 @@ class Runtime:
     system: ActorSystem = field(init=False)
     is_open: bool = field(default=False, init=False)
     """Whether its actors live: handlers may use it before the block has begun, and until the last of them has ended."""
+    is_looking: bool = field(default=False, init=False)
+    """Whether what others said of the queues is being read."""
     monitor_url: str | None = field(default=None, init=False)
     """The page's link, with its secret, while there is a monitor."""
     token: trio.lowlevel.TrioToken = field(factory=trio.lowlevel.current_trio_token, init=False)
@@ -201,6 +205,24 @@ class Runtime:
         except ActorDown as error:
             raise ShuttingDown(self.jobs[0].identity) from error
 
+    async def write_all(self, commands: Sequence[Command]) -> list[Answer | Exception]:
+        """Have the journal do them, at once, each for itself; an error stands where its answer would."""
+        ref = self.system.stage.whereis(paths.JOURNAL)
+        if ref is None:
+            raise ShuttingDown(self.jobs[0].identity)
+        replies: list[Reply[Answer]] = [Reply() for _ in commands]
+        for command, reply in zip(commands, replies, strict=True):
+            send(ref, command, reply)
+        answers: list[Answer | Exception] = []
+        for reply in replies:
+            try:
+                answers.append(await reply.wait())
+            except ActorDown:
+                answers.append(ShuttingDown(self.jobs[0].identity))
+            except CallsheetError as error:
+                answers.append(error)
+        return answers
+
     async def read(self, what: Callable[[Reader], T]) -> T:
         """Read what is committed."""
         return await self.readers.read(what)
@@ -208,8 +230,11 @@ class Runtime:
     def _busy(self) -> bool:
         return any(slots.on_stage or slots.reserved or slots.woken for slots in self.slots.values())
 
+    def _serves(self, queue: str) -> bool:
+        return queue in self.slots and not self.slots[queue].paused
+
     def _is_quiet(self, reader: Reader) -> bool:
-        mine = {lane for jobs in self.jobs for lane in lanes_of(jobs) if lane.queue in self.slots}
+        mine = {lane for jobs in self.jobs for lane in lanes_of(jobs) if self._serves(lane.queue)}
         waiting = {Status.QUEUED, Status.RUNNING, Status.RETRYING}
         return not any(count.status in waiting and count.lane in mine for count in reader.counts())
 
@@ -217,7 +242,7 @@ class Runtime:
         for clock, until_us in ((Clock.STEADY, now.steady_us), (Clock.WALL, now.wall_us)):
             after_us = -1
             while page := reader.upcoming(clock, after_us, until_us, PAGE):
-                if any(due.queue in self.slots for due in page):
+                if any(self._serves(due.queue) for due in page):
                     return True
                 after_us = page[-1].due_us
         return False
@@ -326,7 +351,7 @@ def _owner(jobs: tuple[Jobs, ...], watched: tuple[str, ...], seams: Seams) -> Ow
         host=socket.gethostname(),
         started_us=seams.clock.wall_us(),
         version=__version__,
-        tasks=tuple(f"{each.identity}/{name}" for each in jobs for name in each.tasks),
+        tasks=tuple(f"{each.identity}/{name}" for each in jobs for task in each.tasks.values() for name in task.names),
         queues=watched,
     )
 
@@ -346,10 +371,10 @@ async def _working(
 ) -> AsyncIterator[None]:
     previous = current_runtime.set(runtime)
     prepare = partial(_prepare, runtime)
+    spec = cast(runtime, options.get("monitor"))
     try:
-        async with ActorSystem(
-            cast(runtime, options.get("monitor")), seams=runtime.seams, grace_s=grace_s, prepare=prepare
-        ):
+        await _adopt_stored(runtime)  # before the first claim
+        async with ActorSystem(spec, seams=runtime.seams, grace_s=grace_s, prepare=prepare):
             for each in runtime.jobs:
                 each._open.append(runtime)  # noqa: SLF001 -- the two know each other
             if signals is not None:
@@ -364,12 +389,34 @@ async def _working(
         _forget(runtime, previous)
 
 
+async def _adopt_stored(runtime: Runtime) -> None:
+    """Let hold what was said of queues at run time, by anybody."""
+    for override in await runtime.read(lambda reader: reader.queues()):
+        if override.queue in runtime.slots:
+            runtime.slots[override.queue].adopt(override)
+
+
+async def _look_at_queues(runtime: Runtime) -> None:
+    try:
+        await _adopt_stored(runtime)
+    except StoreError as error:
+        _log.warning("could not read what was said of the queues: %s", error)
+    finally:
+        runtime.is_looking = False
+
+
+def _others_wrote(runtime: Runtime) -> None:
+    if not runtime.is_looking:
+        runtime.is_looking = True
+        runtime.system.stage.spawn(partial(_look_at_queues, runtime), "queues")
+
+
 def _prepare(runtime: Runtime, system: ActorSystem) -> None:
     """Before the first actor starts."""
     runtime.system, runtime.is_open = system, True
     aftermath = Aftermath(system.stage, runtime.slots)
     runtime.journal.on_committed += [aftermath, runtime.hub]
-    runtime.journal.on_neighbours += [aftermath.others_wrote, runtime.hub.others_wrote]
+    runtime.journal.on_neighbours += [aftermath.others_wrote, runtime.hub.others_wrote, partial(_others_wrote, runtime)]
     runtime.journal.on_stage = lambda: frozenset(
         run_id for slots in runtime.slots.values() for run_id in slots.on_stage
     )

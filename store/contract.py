@@ -13,7 +13,7 @@ Not here: when to call (`actors/journal.py`), what follows from a failure (`poli
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 from attrs import frozen
 
@@ -324,6 +324,9 @@ Answer: TypeAlias = (
 # ---------------------------------------------------------------- the two sides
 
 
+EVERY: Final = RunFilter()
+
+
 class Reader(Protocol):
     """Reads what is committed; needs no journal. One thread at a time uses one Reader."""
 
@@ -352,9 +355,9 @@ class Reader(Protocol):
     def queues(self) -> tuple[QueueOverride, ...]:
         """Every override that SetQueue stored, by queue."""
 
-    def snapshot(self, *, limit: int) -> Snapshot:
+    def snapshot(self, *, limit: int, where: RunFilter = EVERY) -> Snapshot:
         """
-        Counters, the newest `limit` runs, the registered runtimes and the overrides, from one consistent read.
+        Counters, the newest `limit` runs that match, the registered runtimes and the overrides, from one consistent read.
         """
 
     def close(self) -> None:

@@ -118,6 +118,7 @@ def _make_converter() -> cattrs.Converter:
     converter.register_structure_hook(str, _leaf(str))
     converter.register_structure_hook(int, _leaf(int))
     converter.register_structure_hook(bool, _leaf(bool))
+    converter.register_structure_hook(type(None), _leaf(type(None)))
     converter.register_structure_hook(float, _leaf(float, int, make=float))
     looking: list[Any] = []
     """Kinds whose own hook is being looked up: the check stands before it, not before itself."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from attrs import evolve
 
 from .arithmetic import current_attempt, in_history
+from .contract import EVERY
 from .errors import StoreClosed
 from .memory_tables import Tables
 from .records import (
@@ -83,14 +84,14 @@ class MemoryReader:
         with tables.lock:
             return tuple([tables.queues[queue] for queue in sorted(tables.queues)])
 
-    def snapshot(self, *, limit: int) -> Snapshot:
+    def snapshot(self, *, limit: int, where: RunFilter = EVERY) -> Snapshot:
         """Counters, newest runs, runtimes and overrides."""
         tables = self._open()
         with tables.lock:
             busy = {run.owner for run in tables.of_status(Status.RUNNING)}
             owners = [each.owner for each in tables.owners.values() if not each.closed or each.owner.boot_id in busy]
             owners.sort(key=lambda owner: (owner.started_us, owner.boot_id))
-            return Snapshot(self.counts(), self.list(RunFilter(), limit=limit), tuple(owners), self.queues())
+            return Snapshot(self.counts(), self.list(where, limit=limit), tuple(owners), self.queues())
 
     def close(self) -> None:
         """Read no more; twice does nothing."""

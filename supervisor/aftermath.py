@@ -8,14 +8,14 @@ Not here: what follows from a settle, which its task supervisor knows better (`t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from attrs import define
 
 from ..actors.calendar import Expect, Reread
 from ..actors.stage import Stage
 from ..store.contract import Answer, Cancel, CancelAnswer, Command, Insert, Inserted, Rescue, Rescued
-from ..store.records import Clock, Due, NewRun, Status
+from ..store.records import Clock, Due, NewRun, QueueOverride, Status
 from . import paths
 from .slots import Slots
 
@@ -35,12 +35,21 @@ class Aftermath:
                 self._inserted(command, answer, dues)
             elif isinstance(command, Cancel) and isinstance(answer, CancelAnswer):
                 self._canceled(answer)
+            elif isinstance(answer, QueueOverride):
+                self.adopt((answer,))
             elif isinstance(command, Rescue) and isinstance(answer, Rescued):
                 self._rescued(answer)
         if dues:
             calendar = self.stage.whereis(paths.CALENDAR)
             if calendar is not None:
                 calendar.tell_control(Expect(tuple(dues)))
+
+    def adopt(self, overrides: Iterable[QueueOverride]) -> None:
+        """This was said of queues at run time."""
+        for override in overrides:
+            slots = self.slots.get(override.queue)
+            if slots is not None:
+                slots.adopt(override)
 
     def wake(self, queue: str) -> None:
         """Have one queue look."""

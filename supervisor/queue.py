@@ -64,9 +64,6 @@ class QueuePlan:
     """What a queue actor is made of."""
 
     slots: Slots
-    batch_size: int
-    """Runs per claim, at most."""
-    lease_us: int
     lanes: tuple[Lane, ...]
     """What this runtime can run of it."""
     names_now: Mapping[str, str] = field(factory=dict)
@@ -135,11 +132,12 @@ class QueueActor(Actor[QueueMessage]):
                 assert_never(message)
 
     def _claim(self) -> None:
-        slots, plan = self._slots, self._plan
+        slots = self._slots
         if slots.reserved:
             return
-        wanted = min(plan.batch_size, slots.free)
-        lanes = self._claimable() if self._hungry and wanted > 0 and not self.cell.stopping else ()
+        limits = slots.limits
+        wanted = min(limits.batch_size, slots.free)
+        lanes = self._claimable() if self._hungry and wanted > 0 and not (self.cell.stopping or slots.paused) else ()
         if not lanes:
             slots.room.pass_on(slots)
             return
@@ -149,7 +147,10 @@ class QueueActor(Actor[QueueMessage]):
         self._hungry = False
         slots.reserved += asked
         suspects = slots.quarantine.ask(slots.wake)
-        command = Claim(self._owner, self.stage.seams.ids.claim_id(), lanes, asked, plan.lease_us, suspects)
+        claim_id = self.stage.seams.ids.claim_id()
+        command = Claim(
+            self._owner, claim_id, lanes, asked, limits.lease_us, suspects, slots.queue, limits.global_limit
+        )
         reply = ClaimReply(partial(self._got, asked, suspects), partial(self._failed, asked, suspects), self.cell)
         send(self._journal, command, reply)
 
@@ -161,6 +162,8 @@ class QueueActor(Actor[QueueMessage]):
             self._slots.on_stage[run.run_id] = None
         if len(answer.runs) < asked:
             self._slots.room.pass_on(self._slots)
+        if answer.override is not None:
+            self._slots.adopt(answer.override)
         self.ref.tell_control(Got(asked, answer.runs))
 
     def _failed(self, asked: int, suspects: int, error: BaseException) -> None:

@@ -20,7 +20,7 @@ from ..actors.ref import Ref
 from ..actors.reply import Forward, Reply
 from ..actors.run import RunActor
 from ..actors.stage import Stage
-from ..store.contract import NoteLate, Settle, Settled, Settlement
+from ..store.contract import NoteLate, NoteRunning, Settle, Settled, Settlement
 from ..store.policy import DEFAULT_RETRY, judge
 from ..store.records import Claimed, Due, Outcome, OutcomeKind, Verdict
 from . import paths
@@ -67,6 +67,16 @@ class Settling:
             send(self.journal, hand_back(runs), Reply())
         for run in runs:
             slots.leave(run.run_id)
+
+    def note_stuck(self, actor: RunActor) -> None:
+        """An attempt goes on long after it was told to stop: say so, and keep it with its run."""
+        run, since_us = actor.claimed, actor.stuck_since_us
+        _log.error(
+            "run %s of task %s goes on %g s after it was told to stop (%s): it keeps its slot until it ends",
+            run.run_id, run.lane.task, actor.stuck_after_s, actor.stop_reason,
+        )  # fmt: skip
+        note = NoteRunning(run.run_id, run.attempt, run.claim_id, run.fence, stuck_since_us=since_us)
+        send(self.journal, note, Reply())
 
     def _judge(self, ended: RunEnded, now_us: int) -> Verdict:
         run, policy = ended.actor.claimed, ended.actor.policy

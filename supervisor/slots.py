@@ -12,6 +12,8 @@ from collections.abc import Callable
 from attrs import define, field
 
 from ..actors.run import RunActor, StopReason
+from ..store.records import QueueOverride
+from .limits import QueueLimits
 from .quarantine import Quarantine
 from .room import Room
 
@@ -21,7 +23,8 @@ class Slots:
     """Of one queue, by its identity `namespace/queue`."""
 
     queue: str
-    limit: int
+    declared: QueueLimits
+    """As the code has it."""
     on_stage: dict[str, RunActor | None] = field(factory=dict)
     """By run id; None between its claim and the start of its actor."""
     reserved: int = 0
@@ -33,13 +36,33 @@ class Slots:
     """Shared by all queues of a runtime."""
     room: Room = field(factory=Room)
     """Shared by all queues of a runtime."""
+    override: QueueOverride | None = field(default=None, init=False)
+    """What was said at run time, as far as it is known here."""
+    limits: QueueLimits = field(init=False)
+    """In force."""
     canceled: set[str] = field(factory=set)
     """Those of `on_stage` that were canceled before they had an actor: they are not to have one."""
 
+    def __attrs_post_init__(self) -> None:
+        self.limits = self.declared
+
     @property
     def free(self) -> int:
-        """How many more runs may be claimed now."""
-        return self.limit - len(self.on_stage) - self.reserved
+        """How many more runs may be claimed now; less than none after the limit was lowered."""
+        return self.limits.concurrency - len(self.on_stage) - self.reserved
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing more of the queue may start."""
+        return self.override is not None and self.override.paused
+
+    def adopt(self, override: QueueOverride) -> None:
+        """This holds from now on, unless something newer is known already."""
+        known = self.override
+        if known == override or (known is not None and known.updated_us > override.updated_us):
+            return
+        self.override, self.limits = override, self.declared.under(override)
+        self.wake()
 
     def wake(self) -> None:
         """There may be something to claim, or room for it. Many wakes at once are one."""

@@ -18,7 +18,7 @@ from attrs import define, frozen
 
 from ..actors.actor import Actor
 from ..actors.cell import Cell
-from ..actors.run import RunActor, StopReason
+from ..actors.run import STUCK_AFTER_S, RunActor, StopReason
 from ..actors.stage import Stage
 from ..store.policy import RetryPolicy
 from ..store.records import Claimed, Outcome
@@ -52,6 +52,7 @@ class TaskPlan:
     policy: RetryPolicy
     perform: Callable[[RunActor], Awaitable[object]]
     """Decodes the payload and calls the handler."""
+    stuck_after_s: float = STUCK_AFTER_S
 
 
 @define(eq=False)
@@ -73,6 +74,10 @@ class Place:
             self.settling.settle([ended])
         else:
             self.cell.ref.tell_control(ended)
+
+    def run_stuck(self, actor: RunActor) -> None:
+        """See `RunParent.run_stuck`."""
+        self.settling.note_stuck(actor)
 
 
 class TaskSupervisor(Actor[TaskMessage]):
@@ -114,7 +119,7 @@ class TaskSupervisor(Actor[TaskMessage]):
             if slots.canceled and run.run_id in slots.canceled:
                 slots.leave(run.run_id)
                 continue
-            actor = RunActor(run, plan.perform, plan.policy, self.stage, place)
+            actor = RunActor(run, plan.perform, plan.policy, self.stage, place, plan.stuck_after_s)
             try:
                 actor.start()
             except BaseException:  # we crash; nobody else knows those that are left

@@ -192,9 +192,8 @@ class Feed:
 
     def _parts(self, counts: Sequence[Count]) -> None:
         runtime, self._counts = self.runtime, counts
-        queues = {identity: queue for jobs in runtime.jobs for identity, queue in jobs.declared_queues.items()}
         self.board.put_part("stats", stats_row(counts))
-        self.board.put_part("queues", queue_rows(runtime.slots, queues, counts))
+        self.board.put_part("queues", queue_rows(runtime.slots, counts))
         self.board.put_part("tree", tree_row(runtime.tree()))
 
     def _tell(self, before: int) -> None:

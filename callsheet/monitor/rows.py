@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
-from ..queue import Queue
 from ..store.records import Attempt, Clock, Count, Error, History, Run, Status, Transition
 from ..supervisor.slots import Slots
 from ..tree import Node
@@ -118,8 +117,8 @@ def stats_row(counts: Sequence[Count]) -> Row:
     return totals
 
 
-def queue_rows(slots: Mapping[str, Slots], queues: Mapping[str, Queue], counts: Sequence[Count]) -> list[Row]:
-    """The slots of each queue, and how many runs wait in it. `queues`: as declared, by identity."""
+def queue_rows(slots: Mapping[str, Slots], counts: Sequence[Count]) -> list[Row]:
+    """The slots of each queue, and how many runs wait in it."""
     waiting: dict[str, dict[str, int]] = {}
     for count in counts:
         of_queue = waiting.setdefault(count.lane.queue, {})
@@ -127,10 +126,10 @@ def queue_rows(slots: Mapping[str, Slots], queues: Mapping[str, Queue], counts: 
     return [
         {
             "queue": identity,
-            "limit": each.limit,
+            "limit": each.limits.concurrency,
             "on_stage": len(each.on_stage),
-            "batch": queues[identity].batch_size,
-            "paused": False,  # nothing can pause a queue yet
+            "batch": each.limits.batch_size,
+            "paused": each.paused,
             **{status: waiting.get(identity, {}).get(status, 0) for status in ("queued", "scheduled", "retrying")},
         }
         for identity, each in list(slots.items())[:MAX_QUEUES]

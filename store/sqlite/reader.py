@@ -15,6 +15,7 @@ import apsw
 from attrs import define, field
 
 from ..arithmetic import current_attempt
+from ..contract import EVERY
 from ..errors import StoreClosed
 from ..records import (
     HISTORY_FIRST,
@@ -157,11 +158,11 @@ class SqliteReader:
         with self._reading() as db:
             return _overrides(db)
 
-    def snapshot(self, *, limit: int) -> Snapshot:
+    def snapshot(self, *, limit: int, where: RunFilter = EVERY) -> Snapshot:
         """Counters, newest runs, runtimes and overrides."""
         with self._reading() as db:
             owners = tuple([owner_of(row) for row in db.execute(_OWNERS)])
-            return Snapshot(_counts(db), self._list(db, RunFilter(), limit, None), owners, _overrides(db))
+            return Snapshot(_counts(db), self._list(db, where, limit, None), owners, _overrides(db))
 
     def close(self) -> None:
         """Read no more; twice does nothing."""

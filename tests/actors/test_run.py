@@ -42,9 +42,13 @@ class Ends:
     """The parent of a run: keeps what it is told."""
 
     outcomes: list[Outcome] = field(factory=list)
+    stuck: list[int | None] = field(factory=list)
 
     def run_ended(self, actor: RunActor, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
+
+    def run_stuck(self, actor: RunActor) -> None:
+        self.stuck.append(actor.stuck_since_us)
 
 
 def stage_run(

@@ -20,6 +20,7 @@ from callsheet.store.memory_tables import Tables
 from callsheet.store.policy import RetryPolicy
 from callsheet.store.records import Claimed, Lane, Outcome, OutcomeKind
 from callsheet.supervisor import paths
+from callsheet.supervisor.limits import QueueLimits
 from callsheet.supervisor.settling import RunEnded
 from callsheet.supervisor.slots import Slots
 from callsheet.supervisor.task import Place, StageRuns, TaskSupervisor, hand_back_undelivered
@@ -55,7 +56,7 @@ async def claim(runtime: Runtime, limit: int) -> tuple[Slots, tuple[Claimed, ...
     journal = runtime.system.stage.registry[paths.JOURNAL].ref
     answer = await write(journal, Claim(runtime.boot_id, b"by hand", (LANE,), limit, 1_000_000))
     assert isinstance(answer, ClaimedRuns)
-    slots = Slots(QUEUE, 100)
+    slots = Slots(QUEUE, QueueLimits(100))
     slots.on_stage |= dict.fromkeys([run.run_id for run in answer.runs])
     return slots, answer.runs
 
@@ -78,7 +79,7 @@ async def test_runs_that_nobody_will_start_wait_again_at_once(autojump_clock: tr
     """P2: those without an actor are handed back, unspent, and their slots are free; one on stage is left alone."""
     jobs = closed()
     async with open_house(memory, jobs, zombies=1) as runtime:
-        runtime.slots[QUEUE].limit = 0
+        runtime.slots[QUEUE].limits = QueueLimits(0)
         runs = [(await jobs.enqueue("work", n)).run_id for n in range(3)]
         slots, claimed = await claim(runtime, 3)
         actor = object()
@@ -98,7 +99,7 @@ async def test_an_end_that_nobody_heard_of_is_settled(autojump_clock: trio.abc.C
     """P3: the end of a handler that waits in a mailbox nobody reads any more is written."""
     jobs = closed()
     async with open_house(memory, jobs) as runtime:
-        runtime.slots[QUEUE].limit = 0
+        runtime.slots[QUEUE].limits = QueueLimits(0)
         run = await jobs.enqueue("work")
         slots, (claimed,) = await claim(runtime, 1)
         stage = runtime.system.stage
@@ -120,7 +121,7 @@ async def test_a_message_of_another_kind_is_no_concern_of_ours(
         stage = runtime.system.stage
         hand_back_undelivered(stage, "poison", "crashed_over")
 
-    hand_back_undelivered(stage, StageRuns((), Slots(QUEUE, 1)), "ended")
+    hand_back_undelivered(stage, StageRuns((), Slots(QUEUE, QueueLimits(1))), "ended")
     assert "StageRuns came after the end of the journal: the next open takes its runs back" in caplog.text
 
 
@@ -409,7 +410,7 @@ async def test_a_run_that_is_stopped_before_its_first_turn_never_starts(
 
     jobs = closed()
     async with open_house(memory, jobs) as runtime:
-        runtime.slots[QUEUE].limit = 0
+        runtime.slots[QUEUE].limits = QueueLimits(0)
         run = await jobs.enqueue("work")
         _, (claimed,) = await claim(runtime, 1)
         actor = RunActor(claimed, perform, jobs.tasks["work"].policy, runtime.system.stage, Parent())
