@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import trio
 
-from callsheet import Context, Jobs, Queue, Reason, Retry, RunNotFound
+from callsheet import Context, Jobs, Queue, Reason, Retry, RunNotFound, open_runtime
+from callsheet.actors.seams import Seams
+from callsheet.store.contract import Claim, Insert, Settle, Settlement
 from callsheet.store.errors import StoreBusy, StoreFull
 from callsheet.store.memory import MemoryStore
 from callsheet.store.memory_tables import Tables
