@@ -12,6 +12,7 @@ Not here: what to write (whoever sends it), what goes into a batch (`batch`), ho
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, Literal, TypeAlias
@@ -38,6 +39,8 @@ RETRY_S: Final = 0.25
 """Wait before a commit that the store refused for now (busy, full, failing) is tried again."""
 LOOK_S: Final = 0.25
 """Between two looks at whether others wrote to the same store: bounds how late their work is seen."""
+SEEN_EVERY_S: Final = 15.0
+"""How often a runtime says that it is still there, where others can see it."""
 CLOSE_S: Final = 5.0
 """How long after the system's grace a store that refuses is still tried; what is not written then, recovery does."""
 RESCUE_PAGE: Final = 1_000
@@ -89,6 +92,8 @@ class JournalState:
     """What the store refused the last commit with (`StoreBusy`, `StoreFull`, ...), until it takes one again."""
     look: Timer | None = None
     """When the next look at what others wrote is due."""
+    seen_s: float = -math.inf
+    """When we last said that we are there."""
 
     def give_up(self, error: Exception) -> None:
         """No incarnation will follow: whoever still waits for an answer is told."""
@@ -131,6 +136,7 @@ class Journal(Actor[JournalMessage]):
         state.incarnations += 1
         state.land()
         news = [Write(Register(state.owner), Reply())] if state.works else []
+        state.seen_s = self.stage.seams.clock.mono_s()
         if state.incarnations > 1:  # whoever waited for a claim of the incarnation before us may be gone
             state.hand.must_rescue = True
         if state.store.exclusive and state.works:
@@ -233,8 +239,13 @@ class Journal(Actor[JournalMessage]):
         if changed:
             for listener in state.on_neighbours:
                 _contain(listener)
-        if not self.cell.stopping:
-            self._look_later()
+        if self.cell.stopping:
+            return
+        self._look_later()
+        now_s = self.stage.seams.clock.mono_s()
+        if state.works and now_s - state.seen_s >= SEEN_EVERY_S:
+            state.seen_s = now_s
+            self.ref.tell_control(Write(Register(state.owner), Reply()))
 
     # -- one group
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from attrs import frozen
 
@@ -80,6 +80,8 @@ class Facts:
     now: Now
     counts: Sequence[Count]
     owners: Sequence[Owner]
+    boot_id: str
+    """Of the runtime that is asked."""
     queue: QueueFacts | None
     """None: no queue of this name is declared."""
     schemas: tuple[str, ...] | None
@@ -91,6 +93,9 @@ class Facts:
     lingers: bool = False
     """Whether a handler of the run is still on stage although the run has ended."""
 
+
+SEEN_US: Final = 60_000_000
+"""A runtime that has not been seen for so long is not counted on: it says that it is there four times as often."""
 
 Because: TypeAlias = tuple[Reason, str]
 
@@ -162,9 +167,12 @@ def _not_due(run: Run) -> Because:
 def _nobody(run: Run, facts: Facts) -> Iterator[Because]:
     """Whether there is anybody who could run it."""
     lane = run.lane
-    if not any(lane.queue in owner.queues for owner in facts.owners):
+    owners = [
+        each for each in facts.owners if each.boot_id == facts.boot_id or each.seen_us + SEEN_US > facts.now.steady_us
+    ]
+    if not any(lane.queue in owner.queues for owner in owners):
         yield Reason.NO_RUNTIME_WATCHES, f"No runtime that is open watches queue {lane.queue}."
-    if not any(f"{lane.jobs}/{lane.task}" in owner.tasks for owner in facts.owners) and facts.schemas is None:
+    if not any(f"{lane.jobs}/{lane.task}" in owner.tasks for owner in owners) and facts.schemas is None:
         yield Reason.UNKNOWN_TASK, f"No runtime that is open, and not this code, knows task {lane.task} of {lane.jobs}."
     elif facts.schemas is not None and lane.schema not in facts.schemas:
         reads = ", ".join(facts.schemas)

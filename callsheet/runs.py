@@ -332,6 +332,7 @@ def facts_of(jobs: Jobs, runtime: Runtime, run: Run, snapshot: Snapshot) -> Fact
         now=runtime.seams.now(),
         counts=snapshot.counts,
         owners=snapshot.owners,
+        boot_id=runtime.boot_id,
         queue=queue,
         schemas=None if task is None else task.schemas,
         parked=cell is not None and cell.parked,

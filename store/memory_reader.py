@@ -89,7 +89,11 @@ class MemoryReader:
         tables = self._open()
         with tables.lock:
             busy = {run.owner for run in tables.of_status(Status.RUNNING)}
-            owners = [each.owner for each in tables.owners.values() if not each.closed or each.owner.boot_id in busy]
+            owners = [
+                evolve(each.owner, seen_us=each.seen_us)
+                for each in tables.owners.values()
+                if not each.closed or each.owner.boot_id in busy
+            ]
             owners.sort(key=lambda owner: (owner.started_us, owner.boot_id))
             return Snapshot(self.counts(), self.list(where, limit=limit), tuple(owners), self.queues())
 

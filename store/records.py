@@ -324,7 +324,11 @@ class Owner:
     started_us: int
     version: str = ""
     tasks: tuple[str, ...] = ()
+    """`namespace/name/task`, by every name that it has for one."""
     queues: tuple[str, ...] = ()
+    """`namespace/queue`: those that it takes runs from."""
+    seen_us: int = 0
+    """When it last said that it is there; the store keeps it."""
 
 
 @frozen

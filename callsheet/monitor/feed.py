@@ -27,6 +27,8 @@ from ..store.contract import (
     Command,
     Insert,
     Inserted,
+    Noted,
+    NoteRunning,
     Reader,
     Rescued,
     Settle,
@@ -218,6 +220,8 @@ def changed_by(command: Command, answer: Answer) -> Iterator[str]:
             yield from (each.run_id for each, status in pairs if status is not None)
         case CancelAnswer(run_id, canceled=True) if isinstance(command, Cancel):
             yield run_id
+        case Noted(held=True) if isinstance(command, NoteRunning):
+            yield command.run_id
         case Rescued(runs):
             yield from (run.run_id for run in runs)
         case _:

@@ -25,6 +25,7 @@ MAX_NODES: Final = 300
 MAX_QUEUES: Final = 100
 MAX_ATTEMPTS: Final = 20
 """Attempts and transitions in a run's details: the last ones."""
+MAX_REPLAYS: Final = 5
 
 
 def run_row(run: Run, error: Error | None) -> Row:
@@ -47,6 +48,7 @@ def run_row(run: Run, error: Error | None) -> Row:
         "cause": _clip(run.cause),
         "error": None if error is None else _clip(f"{error.type}: {error.message}"),
         "replay_of": run.replay_of,
+        "stuck": run.stuck_since_us is not None,
     }
 
 
@@ -70,6 +72,8 @@ def details(history: History) -> Row:
         "timeout_us": run.timeout_us,
         "trace_id": run.trace_id,
         "reason": _clip(run.reason),
+        "replays": list(history.replays[-MAX_REPLAYS:]),
+        "progress": None if run.progress is None else _clip(run.progress.decode()),
         "payload_bytes": None if run.payload is None else len(run.payload),
         "result_bytes": None if run.result is None else len(run.result),
         "result_error": _clip(run.result_error),

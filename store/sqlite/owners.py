@@ -136,6 +136,6 @@ def _by_verdict(lost: list[_Lost], command: Rescue, now: Now) -> dict[tuple[int,
 
 
 def owner_of(row: tuple[Any, ...]) -> Owner:
-    """The runtime that a row (boot_id, pid, host, started_us, version, tasks, queues) tells of."""
-    boot_id, pid, host, started_us, version, tasks, queues = row
-    return Owner(boot_id, pid, host, started_us, version, tuple(json.loads(tasks)), tuple(json.loads(queues)))
+    """The runtime that a row (boot_id, pid, host, started_us, version, tasks, queues, seen_us) tells of."""
+    boot_id, pid, host, started_us, version, tasks, queues, seen_us = row
+    return Owner(boot_id, pid, host, started_us, version, tuple(json.loads(tasks)), tuple(json.loads(queues)), seen_us)

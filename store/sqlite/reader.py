@@ -61,7 +61,7 @@ _COUNTS: Final = """
     """
 _LANES: Final = "select id, jobs, queue, task, schema from lanes where id > ?"
 _OWNERS: Final = """
-    select boot_id, pid, host, started_us, version, tasks, queues
+    select boot_id, pid, host, started_us, version, tasks, queues, seen_us
     from owners join boots on boots.id = owners.boot
     where not closed or exists (select 1 from runs indexed by running where status = 2 and owner = boot)
     order by started_us, boot_id

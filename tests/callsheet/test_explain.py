@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import trio
+from attrs import evolve
 
 from callsheet import Context, Jobs, Queue, Reason, Retry, RunNotFound, open_runtime
 from callsheet.actors.seams import Seams
@@ -140,6 +141,28 @@ async def test_a_run_that_nobody_watches_says_so(autojump_clock: trio.abc.Clock,
         assert [Reason.NO_RUNTIME_WATCHES] == await reasons(jobs, run.run_id)
     async with open_house(place, jobs, work=False):
         assert [Reason.NO_RUNTIME_WATCHES] == await reasons(jobs, run.run_id)
+
+
+async def test_a_runtime_that_died_is_not_counted_on(autojump_clock: trio.abc.Clock) -> None:
+    """One that lives says so every quarter of a minute; whoever was not seen for a minute watches nothing."""
+    tables = Tables()
+    jobs, desk = shop(), shop()
+    one, two = (MemoryStore(tables, exclusive=False) for _ in range(2))
+    wall = Wall()
+    async with open_runtime(two, desk, work=False, seams=Seams.seeded(2, wall_ns=wall)):
+        async with open_runtime(one, jobs, seams=Seams.seeded(1, wall_ns=wall)):
+            await jobs.enqueue("work", "a", timeout=400)
+            run = await desk.enqueue("work", "b", delay=1000)
+            await trio.sleep(130)
+            (seen,) = await desk.runtimes()
+
+            assert [Reason.NOT_DUE] == await reasons(desk, run.run_id)
+            assert 115 <= round((seen.seen_us - NOON_US) / 1e6) <= 130
+            dead = evolve(tables.owners[seen.boot_id], closed=False)
+        tables.owners[seen.boot_id] = dead  # as if it had been killed: it never signed off
+        await trio.sleep(61)
+
+        assert [Reason.NOT_DUE, Reason.NO_RUNTIME_WATCHES] == await reasons(desk, run.run_id)
 
 
 @pytest.mark.parametrize(

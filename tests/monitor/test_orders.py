@@ -240,6 +240,32 @@ async def test_details_have_everything_but_what_is_secret(jobs: Jobs, runtime: R
     assert token_of(runtime) not in "".join(watcher.texts)
 
 
+async def test_stuck_runs_paused_queues_and_replays_are_shown(jobs: Jobs, runtime: Runtime) -> None:
+    """What an operator looks for: a handler that does not end, a queue that starts nothing, what became of a replay."""
+
+    end = trio.Event()
+    deaf = Jobs("deaf", stuck_after=0.05)
+
+    @deaf.task("deaf", timeout=0.05)
+    async def never_ends(payload: object, ctx: object) -> None:
+        with trio.CancelScope(shield=True):
+            await end.wait()
+
+    async with deaf.open(":memory:", monitor=Monitor(), grace=0) as own, watching(own) as watcher:
+        run = (await deaf.enqueue("deaf", None)).run_id
+        while not watcher.runs.get(run, {}).get("stuck"):
+            await watcher.next()
+        await deaf.queues.pause()
+        while not watcher.state["queues"][0]["paused"]:
+            await watcher.next()
+        await deaf.runs.cancel(run)
+        replay = (await deaf.runs.replay(run)).run_id
+        shown = (await watcher.order(1, "show", run_id=run))["result"]
+        end.set()
+
+    assert ([replay], run) == (shown["replays"], shown["id"])
+
+
 # W1: everything else
 
 

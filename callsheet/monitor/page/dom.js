@@ -99,6 +99,7 @@ export const short = (id) => (id.length <= 12 ? id : `…${id.slice(-8)}`);
 /** Why a run is where it is, in one line. */
 export function why(run) {
   const parts = [];
+  if (run.stuck) parts.push("stuck: it was told to stop, and goes on");
   if (run.error) parts.push(run.error);
   if (run.cause && !(run.error && (run.cause === "failed" || run.error.endsWith(run.cause)))) parts.push(run.cause);
   if (run.replay_of) parts.push(`replay of ${short(run.replay_of)}`);

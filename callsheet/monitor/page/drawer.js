@@ -90,8 +90,10 @@ export class Drawer {
       ["Timeout", run.timeout_us === null ? null : span(run.timeout_us)],
       ["Priority", run.priority === 5 ? null : run.priority],
       ["Replay of", run.replay_of],
+      ["Replayed by", run.replays.join(", ") || null],
       ["Reason", run.reason],
       ["Trace id", run.trace_id],
+      ["Progress", run.progress],
       ["Payload", run.payload_bytes === null ? null : `${count(run.payload_bytes, "byte")}, not shown`],
       ["Result", run.result_bytes === null ? run.result_error : `${count(run.result_bytes, "byte")}, not shown`],
     ];
