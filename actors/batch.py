@@ -158,9 +158,9 @@ def hand_back(runs: Sequence[Claimed]) -> Settle:
     return Settle(tuple([settlement(run, HAND_BACK) for run in runs]))
 
 
-def settlement(run: Claimed, verdict: Verdict) -> Settlement:
-    """The guarded end of the attempt that `run` was claimed for."""
-    return Settlement(run.run_id, run.attempt, run.claim_id, run.fence, verdict)
+def settlement(run: Claimed, verdict: Verdict, progress: bytes | None = None) -> Settlement:
+    """The guarded end of the attempt that `run` was claimed for, with what it told of itself last."""
+    return Settlement(run.run_id, run.attempt, run.claim_id, run.fence, verdict, progress)
 
 
 def hand_back_for_nobody(runs: Sequence[Claimed]) -> Write:

@@ -72,6 +72,8 @@ class RunActor:
     """Since when it goes on although it was told to stop; known once that was `stuck_after_s` ago."""
     late: str | None = field(default=None, init=False)
     """What the handler did after it was told to stop, where that says more than `it ended`."""
+    progress: bytes | None = field(default=None, init=False)
+    """What the handler told of itself last, until that is written."""
     retry_delay: Callable[[int, BaseException], object] | None = field(default=None, init=False)
     """
     Set by `perform`, where the run itself may say how long to wait: (tries spent, error) -> seconds, a timedelta, or None.

@@ -184,8 +184,13 @@ async def _perform_in_thread(runtime: Runtime, task: Task[Any, Any], actor: RunA
     payload = _payload(task, actor)
     current_runtime.set(runtime)
     current_jobs.set(task.jobs)
-    call = partial(task.handler, payload, SyncContext(task, runtime.app, actor, runtime))
-    value = await runtime.threads.run(call, actor.stage)
+    call = partial(_call, task, payload, SyncContext(task, runtime.app, actor, runtime))
+    return await runtime.threads.run(call, actor.stage)
+
+
+def _call(task: Task[Any, Any], payload: object, ctx: SyncContext) -> object:
+    """In a thread."""
+    value = task.handler(payload, ctx)
     if inspect.iscoroutine(value):
         value.close()
         raise TypeError("the handler is a plain function that returned a coroutine: declare an async one")

@@ -11,10 +11,12 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Unpack
 
-from attrs import define
+from attrs import define, field
 
 from .actors.run import RunActor
 from .enqueue import EnqueueOptions, EnqueueResult
+from .progress import MAX_PROGRESS, Progress
+from .store import codec
 
 if TYPE_CHECKING:
     from .job import Job
@@ -37,6 +39,7 @@ class Facts:
     app: Any
     """What the host passed at `open(app=…)`."""
     _actor: RunActor
+    _progress: Progress | None = field(default=None, init=False)
 
     @property
     def jobs(self) -> Jobs:
@@ -104,10 +107,25 @@ class Facts:
         extra = {"run_id": self.run_id, "attempt": self.attempt, "task": self.task, "trace_id": self.trace_id}
         return logging.LoggerAdapter(_log, extra)
 
+    def _tell(self, body: bytes) -> None:
+        """In the event loop: this is the latest progress."""
+        if self._progress is None:
+            self._progress = Progress(self._actor)
+        self._progress.tell(body)
+
 
 @define(eq=False)
 class Context(Facts):
     """One attempt, as an async handler sees it."""
+
+    def progress(self, value: object) -> None:
+        """
+        Keep this as `run.progress`: any JSON value of at most 16 KiB.
+
+        The latest one wins. It is written at most four times a second, and the last one with the end of the attempt; this call
+        waits for nothing. Raises PayloadInvalid or PayloadTooLarge.
+        """
+        self._tell(codec.encode(value, limit=MAX_PROGRESS))
 
     async def enqueue(
         self, task: str | Task[Any, Any] | Job, payload: object = None, **options: Unpack[EnqueueOptions]

@@ -278,7 +278,7 @@ class Jobs:
     @property
     def is_working(self) -> bool:
         """Whether a runtime that is open in this process runs these jobs."""
-        return any(runtime.is_open for runtime in self._open)
+        return any(runtime.is_open and runtime.works for runtime in self._open)
 
     # -- requesting
 

@@ -6,17 +6,20 @@ Rule: nothing can interrupt a thread: it asks, by `check`, or by anything here t
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Unpack
 
 import trio
-from attrs import define
+from attrs import define, field
 
 from .actors.control import AttemptStopped
 from .context import Facts
 from .enqueue import EnqueueOptions, EnqueueResult
 from .errors import ShuttingDown
 from .jobs import current_runtime
+from .progress import MAX_PROGRESS
+from .store import codec
 from .store.policy import seconds
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ class SyncContext(Facts):
     """One attempt, as a handler in a thread sees it. Threads that the handler starts itself may use it too."""
 
     _runtime: Runtime
+    _latest: bytes = field(default=b"null", init=False)
 
     def check(self) -> None:
         """
@@ -51,6 +55,15 @@ class SyncContext(Facts):
         self.check()
         self._call(self._sleep, delay_s)
         self.check()
+
+    def progress(self, value: object) -> None:
+        """As `Context.progress`; from any thread. It waits for nothing, so it does not raise AttemptStopped."""
+        self._latest = codec.encode(value, limit=MAX_PROGRESS)
+        with suppress(trio.RunFinishedError):  # nobody is left to write it
+            self._runtime.token.run_sync_soon(self._tell_latest, idempotent=True)
+
+    def _tell_latest(self) -> None:
+        self._tell(self._latest)
 
     def enqueue(
         self, task: str | Task[Any, Any] | Job, payload: object = None, **options: Unpack[EnqueueOptions]

@@ -55,7 +55,8 @@ class Settling:
                 self._note_late(run.run_id, run.attempt, run.claim_id, each.actor.late)
                 continue
             verdict = self._judge(each, now_us)
-            settlements.append(settlement(run, verdict))
+            settlements.append(settlement(run, verdict, each.actor.progress))
+            each.actor.progress = None
             if verdict.due_us is not None:
                 dues.append(Due(run.lane.queue, verdict.clock, verdict.due_us))
         if settlements:

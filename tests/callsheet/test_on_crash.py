@@ -82,7 +82,7 @@ async def test_what_a_stop_interrupts_is_no_crash(autojump_clock: trio.abc.Clock
         run = await pay.enqueue(None)
         await settle()
         runtime.system.stage.registry["/tasks/default/j/pay"].kill()
-        await trio.sleep(1)
+        await trio.sleep(2)
     may_end.set()
     async with open_house(place, jobs) as runtime:
         await runtime.until_idle()

@@ -32,9 +32,7 @@ def release(name: str, seen: Seen, **options: Any) -> Jobs:
 async def leave_waiting(place: Place, name: str, payloads: Sequence[object], **options: Any) -> list[str]:
     """Runs that an older release stored, and never started."""
     jobs = release(name, [], **options)
-    async with open_house(place, jobs) as runtime:
-        for slots in runtime.slots.values():
-            slots.limit = 0
+    async with open_house(place, jobs, work=False):
         ids = [(await jobs.enqueue(name, each)).run_id for each in payloads]
         return [*ids, (await jobs.enqueue(name, "elsewhere", queue="mail")).run_id]
 
@@ -71,7 +69,7 @@ async def test_an_old_name_requests_runs_of_the_new_one(autojump_clock: trio.abc
 
     assert "mail.send" == result.run.lane.task
     assert jobs.task_named("send-mail") is jobs.task_named("mail.send")
-    assert [("mail.send", "1", 1), ("mail.send", "1", 2)] == seen
+    assert {("mail.send", "1", 1), ("mail.send", "1", 2)} == set(seen)
     assert {("mail.send", "1")} == lanes(memory)
 
 

@@ -4,8 +4,11 @@ What a type checker makes of the public names. This file is checked (`make check
 Rule: use the package as a user would, and say with `assert_type` what must come out.
 """
 
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import assert_type
+
+from attrs import frozen
 
 import callsheet
 
@@ -25,6 +28,89 @@ async def double(n: int, ctx: callsheet.Context) -> str:
 assert_type(double, callsheet.Task[int, str])
 
 
+@jobs.task("halve", queue="mail", accepts=("0",), aliases=["split"], on_crash="dead_letter", stuck_after=5)
+def halve(n: int, ctx: callsheet.SyncContext) -> float:
+    ctx.check()
+    ctx.sleep(timedelta(seconds=1))
+    ctx.progress({"n": n})
+    assert_type(ctx.enqueue(double, 1), callsheet.EnqueueResult)
+    assert_type(ctx.enqueue(WelcomeEmail("u1"), delay=1), callsheet.EnqueueResult)
+    return n / 2
+
+
+assert_type(halve, callsheet.Task[int, float])
+
+jobs.task("wrong", on_crash="ignore")  # type: ignore[arg-type]
+jobs.task("wrong", qeueu="mail")  # type: ignore[call-arg]
+
+
+@jobs.task("wrong")  # type: ignore[arg-type]
+def plain_with_the_context_of_an_async_one(n: int, ctx: callsheet.Context) -> None: ...
+
+
+@jobs.task("wrong")  # type: ignore[arg-type]
+async def one_parameter(n: int) -> None: ...
+
+
+@jobs.register
+@frozen
+class WelcomeEmail(callsheet.Job, kind="mail.welcome", queue="mail"):
+    """Declared bare."""
+
+    user_id: str
+
+    async def work(self, ctx: callsheet.Context) -> None:
+        """Its handler."""
+        ctx.progress(0.5)
+        await ctx.enqueue(WelcomeEmail(self.user_id))
+
+    def job_queue(self) -> str | None:
+        """Decided by the job."""
+        return "mail" if self.user_id else None
+
+    def job_max_attempts(self) -> int:
+        """Decided by the job."""
+        return 3
+
+    def job_retry_delay(self, attempt: int, error: BaseException) -> timedelta | None:
+        """Decided by the job."""
+        return timedelta(seconds=attempt)
+
+
+assert_type(WelcomeEmail("u1").user_id, str)
+
+
+@jobs.register(queue="mail", retry=callsheet.Retry(attempts=3), kind="image.resize")
+@frozen
+class Resize(callsheet.Job):
+    """Declared with options."""
+
+    path: str
+
+    def work(self, ctx: callsheet.SyncContext) -> str:
+        """Its handler, in a thread."""
+        ctx.check()
+        return self.path
+
+
+assert_type(Resize("a").path, str)
+
+jobs.register(str)  # type: ignore[type-var]
+jobs.register(qeueu="mail")  # type: ignore[call-overload]
+
+
+@frozen
+class Misspelt(callsheet.Job, kind="misspelt", qeueu="mail"):  # type: ignore[call-arg]
+    """A keyword that no class has."""
+
+    def work(self, ctx: callsheet.SyncContext) -> None:
+        """Its handler."""
+
+    def job_max_attempts(self) -> str:  # type: ignore[override]
+        """Not a number."""
+        return "3"
+
+
 async def use() -> None:
     """Calls as a user makes them; what must be an error has its ignore, which fails when it is none."""
     async with jobs.open(Path("jobs.db"), grace=3) as runtime:
@@ -38,3 +124,30 @@ async def use() -> None:
         assert_type((await jobs.runs.get(result.run_id)).run.status, callsheet.Status)
         assert_type((await jobs.runs.list(status="queued")).next, str | None)
         assert_type(await jobs.runs.wait(result.run_id, timeout=1), callsheet.Run)
+        await jobs.enqueue("double", {"any": "thing"}, priority=1)
+        await jobs.enqueue(double, 2)
+        await jobs.enqueue(double, "2")  # type: ignore[misc]
+        await jobs.enqueue(double)  # type: ignore[call-overload]
+        await jobs.enqueue(17)  # type: ignore[call-overload]
+        await halve.enqueue("2")  # type: ignore[arg-type]
+        assert_type(await jobs.enqueue(WelcomeEmail("u1"), trace_id="t"), callsheet.EnqueueResult)
+        await jobs.enqueue(WelcomeEmail("u1"), {"user_id": "u1"})  # type: ignore[call-overload]
+        await jobs.enqueue_in(WelcomeEmail("u1"), 60)
+        await jobs.enqueue_in(double, timedelta(minutes=1), 2, priority=1)
+        await jobs.enqueue_in("double", 60, 2)
+        await jobs.enqueue_in(double, 60, "2")  # type: ignore[misc]
+        await jobs.enqueue_at(WelcomeEmail("u1"), "2030-01-01T00:00:00Z")
+        await jobs.enqueue_at(WelcomeEmail("u1"), 60)  # type: ignore[call-overload]
+        await jobs.enqueue_many([jobs.entry(WelcomeEmail("u1")), jobs.entry(double, 2), jobs.entry("double")])
+        assert_type(jobs.config, callsheet.JobsConfig)
+        assert_type(jobs.config.queue.concurrency, int)
+        assert_type(jobs.definitions(), tuple[callsheet.Definition, ...])
+        assert_type(callsheet.Jobs.current(), callsheet.Jobs)
+        assert_type(jobs.is_working, bool)
+        assert_type(callsheet.AttemptStopped("canceled").reason, str)
+
+
+def when(at: datetime) -> None:
+    """A time is an aware datetime or a text."""
+    jobs.entry(double, 1, run_at=at)
+    jobs.entry(double, 1, run_at=17)  # type: ignore[call-overload]
