@@ -123,7 +123,8 @@ def _ended(run: Run, facts: Facts) -> Because:
     assert run.ended_us is not None
     why = "" if run.cause is None else f" ({run.cause})"
     lingers = " Its handler has not ended yet, and keeps its slot." if facts.lingers else ""
-    return Reason.ENDED, f"It is {run.status}{why} since {_at(run.ended_us)}, after {run.attempt} attempts.{lingers}"
+    tries = "1 attempt" if run.attempt == 1 else f"{run.attempt} attempts"
+    return Reason.ENDED, f"It is {run.status}{why} since {_at(run.ended_us)}, after {tries}.{lingers}"
 
 
 def _running(run: Run) -> Because:
