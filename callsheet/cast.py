@@ -134,7 +134,6 @@ def _jobs_spec(runtime: Runtime, jobs: Jobs) -> ChildSpec:
 
 
 def _task_spec(runtime: Runtime, jobs: Jobs, task: Task[Any, Any]) -> ChildSpec:
-    perform = _perform_in_thread if task.is_sync else _perform
     plan = TaskPlan(jobs.identity, task.name, task.policy, partial(perform, runtime, task))
 
     def hand_back(message: object, why: Why) -> None:
@@ -172,6 +171,14 @@ def _queue_specs(runtime: Runtime) -> tuple[ChildSpec, ...]:
                 )
             )
     return tuple(specs)
+
+
+async def perform(runtime: Runtime, task: Task[Any, Any], actor: RunActor) -> object:
+    """One call of a handler, or of whoever stands in for it."""
+    play = _perform_in_thread if task.is_sync else _perform
+    if runtime.understudy is None:
+        return await play(runtime, task, actor)
+    return await runtime.understudy(task, actor, _payload(task, actor), partial(play, runtime, task, actor))
 
 
 async def _perform(runtime: Runtime, task: Task[Any, Any], actor: RunActor) -> object:
