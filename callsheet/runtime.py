@@ -36,9 +36,9 @@ from .hub import Hub
 from .jobs import Jobs, current_runtime
 from .queue import MAX_CONCURRENCY, check_int
 from .store.contract import Answer, Command, Reader, Store
+from .store.errors import OutcomeUnknown
 from .store.memory import MemoryStore
 from .store.policy import seconds
-from .store.errors import OutcomeUnknown
 from .store.records import Clock, Lane, Now, Owner, Status
 from .stores import store_at
 from .supervisor import paths
@@ -56,7 +56,9 @@ if TYPE_CHECKING:
     from .monitor import Monitor
 
 T = TypeVar("T")
-Understudy: TypeAlias = "Callable[[Task[Any, Any], RunActor, object, Callable[[], Awaitable[object]]], Awaitable[object]]"
+Understudy: TypeAlias = (
+    "Callable[[Task[Any, Any], RunActor, object, Callable[[], Awaitable[object]]], Awaitable[object]]"
+)
 
 _log = logging.getLogger("callsheet")
 
