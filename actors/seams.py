@@ -128,6 +128,8 @@ class Seams:
     """Ends the process at once with this status."""
     threads: bool = True
     """Whether blocking calls get threads; not in a simulation, where the mock clock would jump while one is in flight."""
+    look_s: float | None = None
+    """Seconds between looks at what a lost wake-up would have told of (at most 30); None: as those who look see fit."""
     writer: Writer | None = None
     """The hand that writes to the store; None: a thread, or the caller's own, as `threads` says."""
     attend: Callable[[Any], object] = lambda _runtime: None

@@ -23,7 +23,9 @@ from ..store.records import Now, Owner
 When: TypeAlias = Literal["before", "after"]
 Kind: TypeAlias = Literal["refuse", "lose", "lose_answer", "stall", "crash", "full"]
 Chance: TypeAlias = Literal["refuse", "lose", "lose_answer", "stall", "crash"]
-Step: TypeAlias = Literal["enqueue", "claim", "settle", "cancel", "late", "renew", "rescue", "register", "unregister"]
+Step: TypeAlias = Literal[
+    "enqueue", "claim", "settle", "cancel", "late", "note", "set_queue", "renew", "rescue", "register", "unregister"
+]
 
 STEPS: Final[dict[Step, type[Command]]] = {
     "enqueue": contract.Insert,
@@ -31,6 +33,8 @@ STEPS: Final[dict[Step, type[Command]]] = {
     "settle": contract.Settle,
     "cancel": contract.Cancel,
     "late": contract.NoteLate,
+    "note": contract.NoteRunning,
+    "set_queue": contract.SetQueue,
     "renew": contract.Renew,
     "rescue": contract.Rescue,
     "register": contract.Register,

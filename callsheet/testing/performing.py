@@ -92,7 +92,7 @@ async def performed(
 
     async def call(actor: RunActor) -> object:
         try:
-            return await perform(stand_in, task.jobs, task, actor)
+            return await perform(stand_in, task, actor)
         except BaseException as error:
             if not is_cancellation(error):
                 raised.append(error)

@@ -22,9 +22,11 @@ import trio
 import trio.testing
 from attrs import define, field
 
+from ..actors.calendar import Look
 from ..actors.cancellation import raise_as_it_was, single, without_cancelled
+from ..actors.run import RunActor
 from ..actors.seams import Seams
-from ..context import Context, instant
+from ..context import instant
 from ..enqueue import EnqueueOptions
 from ..errors import InvalidOption, RunNotFound, UnknownTask
 from ..jobs import Jobs
@@ -35,6 +37,7 @@ from ..store.contract import Command, Reader, Store, Unregister
 from ..store.memory import MemoryStore
 from ..store.memory_tables import Tables
 from ..store.records import Clock, Now, Owner, Run, RunFilter, Status
+from ..supervisor import paths
 from ..task import Task
 from . import books
 from .clock import NOON, Time, as_seconds, us_of
@@ -51,8 +54,11 @@ T = TypeVar("T")
 
 DAY_S: Final = 86_400.0
 """How much virtual time `until_idle` and `perform` let go by, unless they are told otherwise."""
-LOOK_S: Final = 10.0
-"""Virtual seconds between looks of `until_idle` though nothing was said."""
+LOOK_S: Final = 20.0
+"""
+Virtual seconds between looks that are taken though nothing was said: no wake-up is lost here, and days of virtual time shall
+cost little.
+"""
 SHOWN: Final = 20
 """Lines of a failure message, at most."""
 _OBSERVER: Final = Owner("observer", os.getpid(), "here", 0)
@@ -92,6 +98,9 @@ class World:
     def set_wall(self, when: datetime) -> None:
         """Set the wall clock, as an administrator or a time server does; delays and timeouts go on as before."""
         self._time.set_wall(us_of(when))
+        calendar = self._life.runtime.system.stage.whereis(paths.CALENDAR) if self._life.is_open else None
+        if calendar is not None:
+            calendar.tell_control(Look())  # what a second would do
 
     def step_wall(self, seconds: float | timedelta) -> None:
         """Set the wall clock forward, or back where it is negative."""
@@ -215,17 +224,17 @@ class World:
         found = self.enqueued(task, payload=payload, queue=queue, status=status)
         if len(found) == count if count is not None else found:
             return found
-        given = {"task": _name(task), "queue": queue, "status": status}
+        given = {"task": _name(task), "queue": queue, "status": None if status is None else str(status)}
         wanted = [f"{name}={value!r}" for name, value in given.items() if value is not None]
         if payload is not _ANY:
             wanted.append(f"payload={payload!r}")
-        number = "no run" if not found else f"{len(found)} run{'s' * (len(found) != 1)}"
+        number = "no run" if not found else "1 run" if len(found) == 1 else f"{len(found)} runs"
         expected = "" if count is None else f", not {count}"
         here = [f"{_shown(each)} with payload {self.history(each.id).payload!r}" for each in self.runs()]
         lines = "".join(f"\n  {each}" for each in here[:SHOWN])
         more = f"\n  and {len(here) - SHOWN} more" if len(here) > SHOWN else ""
         raise AssertionError(
-            f"{number} with {', '.join(wanted) or 'any payload'} was enqueued{expected}; there "
+            f"{number} with {', '.join(wanted) or 'any payload'} {'was' if len(found) < 2 else 'were'} enqueued{expected}; there "
             + (f"are {len(here)} in all:{lines}{more}" if here else "are none at all")
         )
 
@@ -302,18 +311,19 @@ class World:
         self,
         life: Life,
         task: Task[Any, Any],
+        actor: RunActor,
         payload: object,
-        ctx: Context,
         play: Callable[[], Awaitable[object]],
     ) -> object:
         if life.is_dead:  # a task that had been started when the process was killed, and has its first turn now
             await trio.sleep_forever()
-        played = self._ledger.begins(ctx.run_id, ctx.attempt, task.name)
+        run = actor.claimed
+        played = self._ledger.begins(run.run_id, run.attempt, task.name)
         try:
             script = self._scripts.get(task)
             if script is None:
                 return await play()
-            step = script.take(ctx.run_id, ctx.attempt, payload, self.now)
+            step = script.take(run.run_id, run.attempt, payload, self.now)
             return await perform_step(step, play, partial(self._kill, life, comes_back=True), life.killed)
         finally:
             self._ledger.ends(played)
@@ -394,6 +404,7 @@ class World:
         store = FaultyStore(self._place(), self.faults, lambda: self._kill(life, comes_back=True), written)
         life = self._life = Life(n, store, lambda *a: self._understudy(life, *a))
         seams = Seams.seeded(self._seed * 1_000_003 + n, wall_ns=self._time.wall_ns)
+        seams.look_s = LOOK_S
         self._nursery.start_soon(life.live, self._jobs, seams, dict(self._options), name=f"process {n}")
         news, self._news = self._news, trio.Event()
         news.set()
