@@ -135,6 +135,8 @@ class Runtime:
     async def _until_idle(self, look_s: float) -> None:
         looked = False
         while True:
+            if self.vanished:
+                raise self._killed()
             moved = self.hub.activity
             quiet = not self._busy() and await self.read(self._is_quiet)
             if quiet and (looked or not await self.read(partial(self._is_due, self.seams.now()))):

@@ -49,6 +49,7 @@ from .order import repeatable
 from .performing import Performed, performed
 from .script import Script, Step, checked
 from .script import perform as perform_step
+from .silence import the_dead_are_silent
 
 T = TypeVar("T")
 
@@ -127,9 +128,15 @@ class World:
     async def settle(self) -> None:
         """Let everything happen that needs no time."""
         await trio.testing.wait_all_tasks_blocked()
-        while self._life.is_dead and self._life.comes_back:
+        while self._is_on_its_way:
             await self._living()
             await trio.testing.wait_all_tasks_blocked()
+
+    @property
+    def _is_on_its_way(self) -> bool:
+        """Whether a process is starting, or will by itself."""
+        life = self._life
+        return not life.settled.is_set() or (life.is_dead and life.comes_back)
 
     async def until_idle(self, *, limit: float | timedelta = DAY_S) -> None:
         """
@@ -228,13 +235,14 @@ class World:
         wanted = [f"{name}={value!r}" for name, value in given.items() if value is not None]
         if payload is not _ANY:
             wanted.append(f"payload={payload!r}")
-        number = "no run" if not found else "1 run" if len(found) == 1 else f"{len(found)} runs"
+        number = ("no run", "1 run")[len(found)] if len(found) < 2 else f"{len(found)} runs"
+        were = "was" if len(found) < 2 else "were"
         expected = "" if count is None else f", not {count}"
         here = [f"{_shown(each)} with payload {self.history(each.id).payload!r}" for each in self.runs()]
         lines = "".join(f"\n  {each}" for each in here[:SHOWN])
         more = f"\n  and {len(here) - SHOWN} more" if len(here) > SHOWN else ""
         raise AssertionError(
-            f"{number} with {', '.join(wanted) or 'any payload'} {'was' if len(found) < 2 else 'were'} enqueued{expected}; there "
+            f"{number} with {', '.join(wanted) or 'any payload'} {were} enqueued{expected}; there "
             + (f"are {len(here)} in all:{lines}{more}" if here else "are none at all")
         )
 
@@ -500,6 +508,7 @@ async def simulate(
     with ExitStack() as stack:
         place = _place(store, stack)
         stack.enter_context(repeatable(seed))
+        stack.enter_context(the_dead_are_silent())
         try:
             async with trio.open_nursery() as nursery:
                 world = World(Faults(chance.draw), jobs, seed, place, options, time, nursery)

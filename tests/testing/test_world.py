@@ -133,13 +133,13 @@ def test_a_world_needs_no_test_runner() -> None:
     """`callsheet.testing.run` gives a plain function its virtual time, and returns what it returned."""
     jobs = some_jobs()
 
-    async def main(days: int) -> tuple[int, float]:
+    async def main(hours: int) -> tuple[int, float]:
         async with simulate(jobs) as world:
-            await jobs.enqueue("work", delay=timedelta(days=days))
-            await world.advance(days=days)
+            await jobs.enqueue("work", delay=timedelta(hours=hours))
+            await world.advance(hours=hours)
             return len(world.enqueued(status="succeeded")), trio.current_time()
 
-    assert (1, 3 * 86_400) == run(main, 3)
+    assert (1, 3 * 3_600) == run(main, 3)
 
 
 async def test_the_wall_clock_can_be_set(mock_clock: trio.abc.Clock) -> None:
