@@ -115,8 +115,11 @@ class Calendar(Actor[CalendarMessage]):
         for clock, horizon in self._horizons.items():
             if horizon.until_us < self._now_us(clock) + WINDOW_US // 2:
                 await self._read_on(clock, horizon)
-        clock_s = self.stage.seams.clock.mono_s()
-        self._next_look = self.stage.timers.at(clock_s + LOOK_S, lambda: self.ref.tell_control(Look()))
+        seams = self.stage.seams
+        if self._next_look is not None:  # somebody asked for a look before its time
+            self._next_look.cancel()
+        when_s = seams.clock.mono_s() + (LOOK_S if seams.look_s is None else seams.look_s)
+        self._next_look = self.stage.timers.at(when_s, lambda: self.ref.tell_control(Look()))
 
     async def _read_on(self, clock: Clock, horizon: Horizon) -> None:
         until_us = self._now_us(clock) + WINDOW_US
@@ -124,7 +127,7 @@ class Calendar(Actor[CalendarMessage]):
             try:
                 page = await self._upcoming(clock, horizon.until_us, until_us, PAGE)
             except Exception:  # noqa: BLE001 -- logged; the loop goes on
-                _log.exception("could not read what becomes due; looking again in %g s", LOOK_S)
+                _log.exception("could not read what becomes due; looking again soon")
                 return
             # a page holds everything that falls due with its last entry, and may be shorter than asked: empty is the end
             horizon.until_us = page[-1].due_us if page else until_us

@@ -1,5 +1,5 @@
 """
-Whether a Cancelled is meant for this task.
+Whether a Cancelled is meant for this task, and what came out of a nursery beside it.
 
 Rule: a Cancelled that is raised where nothing is cancelled has strayed from the scope it belongs to (somebody kept it, and
 raised it later). It is an error like any other: let into the nursery, it would cancel every actor in silence.
@@ -8,6 +8,7 @@ raised it later). It is an error like any other: let into the nursery, it would 
 from __future__ import annotations
 
 import math
+from typing import NoReturn
 
 import trio
 
@@ -27,3 +28,26 @@ def _only_cancelled(error: BaseException) -> bool:
         elif not isinstance(each, trio.Cancelled):
             return False
     return True
+
+
+def without_cancelled(error: BaseException) -> BaseException | None:
+    """What is left of `error` when every Cancelled is taken out of it."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(trio.Cancelled)[1]
+    return None if isinstance(error, trio.Cancelled) else error
+
+
+def single(error: BaseException) -> BaseException:
+    """The one exception in groups of one."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def raise_as_it_was(error: BaseException) -> NoReturn:
+    """Raise again what was kept, with the context it had."""
+    context = error.__context__
+    try:
+        raise error
+    finally:
+        error.__context__ = context

@@ -13,12 +13,13 @@ import random
 import secrets
 import time
 from collections.abc import Callable
-from typing import Final, NoReturn, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 import trio
 from attrs import define, field
 
 from ..store.records import Now
+from .writer import Writer
 
 SECOND_US: Final = 1_000_000
 _CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -127,6 +128,12 @@ class Seams:
     """Ends the process at once with this status."""
     threads: bool = True
     """Whether blocking calls get threads; not in a simulation, where the mock clock would jump while one is in flight."""
+    look_s: float | None = None
+    """Seconds between looks at what a lost wake-up would have told of (at most 30); None: as those who look see fit."""
+    writer: Writer | None = None
+    """The hand that writes to the store; None: a thread, or the caller's own, as `threads` says."""
+    attend: Callable[[Any], object] = lambda _runtime: None
+    """Called with each runtime that these are given to, before its first actor starts."""
 
     @classmethod
     def real(cls) -> Seams:

@@ -8,7 +8,7 @@ Not here: opening and closing (`runtime`).
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -37,7 +37,7 @@ from .task import Task
 
 if TYPE_CHECKING:
     from .monitor import Monitor
-    from .runtime import Runtime
+    from .runtime import Runtime, Understudy
 
 UNBOUNDED: Final = float("inf")
 """Budget of actors that bound their own start or stop."""
@@ -133,15 +133,13 @@ def _jobs_spec(runtime: Runtime, jobs: Jobs) -> ChildSpec:
 
 
 def _task_spec(runtime: Runtime, jobs: Jobs, task: Task[Any, Any]) -> ChildSpec:
-    perform = _perform_in_thread if task.is_sync else _perform
-    plan = TaskPlan(jobs.identity, task.name, task.policy, partial(perform, runtime, task), task.stuck_after_s)
 
     def hand_back(message: object, why: Why) -> None:
         hand_back_undelivered(runtime.system.stage, message, why)
 
     return ChildSpec(
         task.name,
-        lambda: TaskSupervisor(plan),
+        lambda: TaskSupervisor(plan_of(runtime, task)),
         kind="task",
         stop_budget_s=UNBOUNDED,  # it waits for its runs, within the grace
         mail=Mail(on_undelivered=hand_back),
@@ -169,6 +167,21 @@ def _queue_specs(runtime: Runtime) -> tuple[ChildSpec, ...]:
                 )
             )
     return tuple(specs)
+
+
+def plan_of(runtime: Runtime, task: Task[Any, Any]) -> TaskPlan:
+    """What the supervisor of a task is made of."""
+    play = partial(_perform_in_thread if task.is_sync else _perform, runtime, task)
+    if runtime.understudy is not None:
+        play = partial(_stand_in, runtime.understudy, task, play)
+    return TaskPlan(task.jobs.identity, task.name, task.policy, play, task.stuck_after_s)
+
+
+async def _stand_in(
+    understudy: Understudy, task: Task[Any, Any], play: Callable[[RunActor], Awaitable[object]], actor: RunActor
+) -> object:
+    """One call of whoever stands in for a handler."""
+    return await understudy(task, actor, _payload(task, actor), partial(play, actor))
 
 
 async def _perform(runtime: Runtime, task: Task[Any, Any], actor: RunActor) -> object:

@@ -24,7 +24,7 @@ from .store import codec
 from .store.arithmetic import is_due
 from .store.contract import Cancel, CancelAnswer, Insert, Inserted
 from .store.policy import seconds
-from .store.records import Attempt, Clock, History, NewRun, Run, RunFilter, Snapshot, Status, Transition
+from .store.records import Attempt, Clock, History, NewRun, Now, Run, RunFilter, Snapshot, Status, Transition
 from .supervisor import paths
 
 if TYPE_CHECKING:
@@ -115,10 +115,7 @@ class Runs:
 
     async def get(self, run_id: str) -> RunDetails:
         """The run with payload, attempts, transitions and replays. Raises RunNotFound."""
-        history = await self._find(run_id)
-        run = history.run
-        due = run.status.is_waiting and is_due(run.due_us, run.clock, self._jobs.runtime().seams.now())
-        return RunDetails(run, history.attempts, history.transitions, history.replays, due)
+        return details_of(await self._find(run_id), self._jobs.runtime().seams.now())
 
     async def list(self, *, limit: int = 50, after: str | None = None, **where: Unpack[RunQuery]) -> Page:
         """
@@ -311,6 +308,13 @@ def _again(old: Run, run_id: str, now_us: int, reason: str | None) -> NewRun:
         replay_of=old.id,
         reason=reason,
     )
+
+
+def details_of(history: History, now: Now) -> RunDetails:
+    """A run as it was read, at this time."""
+    run = history.run
+    due = run.status.is_waiting and is_due(run.due_us, run.clock, now)
+    return RunDetails(run, history.attempts, history.transitions, history.replays, due)
 
 
 def facts_of(jobs: Jobs, runtime: Runtime, run: Run, snapshot: Snapshot) -> Facts:

@@ -12,16 +12,17 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from contextvars import Token
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict, TypeVar, Unpack
 
 import trio
 from attrs import define, field
 
 from . import __version__
+from .actors.batch import Write
 from .actors.calendar import PAGE
 from .actors.errors import ActorDown
 from .actors.journal import JournalState, send, write
@@ -35,7 +36,7 @@ from .hub import Hub
 from .jobs import Jobs, current_runtime
 from .queue import MAX_CONCURRENCY, check_int
 from .store.contract import Answer, Command, Reader, Store
-from .store.errors import CallsheetError, StoreError
+from .store.errors import CallsheetError, OutcomeUnknown, StoreError
 from .store.memory import MemoryStore
 from .store.policy import seconds
 from .store.records import Clock, Lane, Now, Owner, Status
@@ -51,15 +52,21 @@ from .threads import Threads
 from .tree import Node, picture
 
 if TYPE_CHECKING:
+    from .actors.run import RunActor
     from .monitor import Monitor
 
 T = TypeVar("T")
+Understudy: TypeAlias = (
+    "Callable[[Task[Any, Any], RunActor, object, Callable[[], Awaitable[object]]], Awaitable[object]]"
+)
 
 _log = logging.getLogger("callsheet")
 
 GRACE_S: Final = 8.0
 """Default for how long work in hand may go on once a runtime stops."""
 MAX_GRACE_S: Final = 86_400.0
+LOOK_S: Final = 1.0
+"""How often whoever waits for quiet looks though nothing was said: a wake-up may be lost."""
 LATE_SIGNALS_S: Final = 0.001
 """How long signals that came when all was over are collected."""
 
@@ -112,6 +119,10 @@ class Runtime:
     """Whether what others said of the queues is being read."""
     monitor_url: str | None = field(default=None, init=False)
     """The page's link, with its secret, while there is a monitor."""
+    understudy: Understudy | None = field(default=None, init=False)
+    """Called in place of every handler, with the call that it stands in for. For simulations."""
+    vanished: bool = field(default=False, init=False)
+    """Whether it ended as a killed process does."""
     token: trio.lowlevel.TrioToken = field(factory=trio.lowlevel.current_trio_token, init=False)
 
     @property
@@ -121,8 +132,13 @@ class Runtime:
 
     async def until_idle(self) -> None:
         """Return when nothing this runtime could run is queued, running, retrying or due."""
+        await self._until_idle(LOOK_S)
+
+    async def _until_idle(self, look_s: float) -> None:
         looked = False
         while True:
+            if self.vanished:
+                raise self._killed()
             moved = self.hub.activity
             quiet = not self._busy() and await self.read(self._is_quiet)
             if quiet and (looked or not await self.read(partial(self._is_due, self.seams.now()))):
@@ -131,7 +147,7 @@ class Runtime:
                 for slots in self.slots.values():
                     slots.wake()
             looked = quiet
-            with trio.move_on_after(1.0):  # a wake-up may be lost
+            with trio.move_on_after(look_s):
                 await moved.wait()
 
     async def forever(self) -> None:
@@ -197,6 +213,8 @@ class Runtime:
 
     async def write(self, command: Command) -> Answer:
         """Have the journal do it. Raises ShuttingDown when the journal takes nothing more."""
+        if self.vanished:
+            raise self._killed()
         ref = self.system.stage.whereis(paths.JOURNAL)
         if ref is None:
             raise ShuttingDown(self.jobs[0].identity)
@@ -225,7 +243,34 @@ class Runtime:
 
     async def read(self, what: Callable[[Reader], T]) -> T:
         """Read what is committed."""
+        if self.vanished:
+            raise self._killed()
         return await self.readers.read(what)
+
+    def vanish(self) -> None:
+        """
+        End as a killed process does: its tasks are cancelled at once, nothing is stopped in order or handed back. For
+        simulations, which have seen to it that nothing reaches the store any more.
+
+        Whoever waits for an answer from outside is told that the outcome is unknown.
+        """
+        self.vanished = True
+        self._leave_jobs()
+        journal = self.system.stage.registry.get(paths.JOURNAL)
+        waiting = [] if journal is None else journal.mailbox.take_now()
+        for each in [*self.journal.hand.drop(len(self.journal.hand)), *waiting]:
+            if isinstance(each, Write) and isinstance(each.reply, Reply):
+                each.reply.fail(self._killed())
+        self.hub.close()
+        self.system.vanish()
+
+    def _killed(self) -> OutcomeUnknown:
+        return OutcomeUnknown(self.store.name, "its process was killed")
+
+    def _leave_jobs(self) -> None:
+        for each in self.jobs:
+            if self in each._open:  # noqa: SLF001 -- the two know each other
+                each._open.remove(self)  # noqa: SLF001
 
     def _busy(self) -> bool:
         return any(slots.on_stage or slots.reserved or slots.woken for slots in self.slots.values())
@@ -272,7 +317,7 @@ async def open_runtime(
     seams = options.get("seams") or Seams.real()
     place = store_at(store, exclusive=works)
     inline = isinstance(place, MemoryStore) or not seams.threads
-    writer: Writer = InlineWriter() if inline else ThreadWriter("callsheet-journal")
+    writer = seams.writer or _writer(inline=inline)
     owner = _owner(jobs, watched, seams)
     try:
         async with _signals(options) as signals:
@@ -297,6 +342,7 @@ async def open_runtime(
                     has_neighbours=_has_neighbours(place, seams),
                     at_most_once=frozenset[Lane]().union(*map(ended_by_crash, jobs)),
                 )
+                seams.attend(runtime)
                 async with _working(runtime, options, grace_s, signals):
                     yield runtime
             finally:
@@ -361,6 +407,10 @@ def _has_neighbours(store: Store, seams: Seams) -> bool:
     return not (store.exclusive and (isinstance(store, MemoryStore) or not seams.threads))
 
 
+def _writer(*, inline: bool) -> Writer:
+    return InlineWriter() if inline else ThreadWriter("callsheet-journal")
+
+
 async def _close(writer: Writer, store: Store) -> None:
     await writer.call(store.close)
 
@@ -383,7 +433,7 @@ async def _working(
     except SystemGaveUp as error:
         raise RuntimeGaveUp(error.exit) from error.__cause__
     finally:
-        runtime.is_open = False
+        runtime.is_open = runtime.vanished  # what is left of a killed one shall find it, and none that follows
         runtime.journal.give_up(ShuttingDown(runtime.jobs[0].identity))
         runtime.hub.close()
         _forget(runtime, previous)
@@ -423,9 +473,7 @@ def _prepare(runtime: Runtime, system: ActorSystem) -> None:
 
 
 def _forget(runtime: Runtime, previous: Token[Runtime]) -> None:
-    for each in runtime.jobs:
-        if runtime in each._open:  # noqa: SLF001 -- the two know each other
-            each._open.remove(runtime)  # noqa: SLF001
+    runtime._leave_jobs()  # noqa: SLF001 -- one thing in two halves
     with suppress(ValueError):  # closed from another context than it was opened in, as fixtures are: that one is gone
         current_runtime.reset(previous)
 

@@ -90,5 +90,5 @@ class Aftermath:
                 each.cancel(answer.run_id)
 
     def _rescued(self, answer: Rescued) -> None:
-        for queue in {run.lane.queue for run in answer.runs}:
+        for queue in dict.fromkeys([run.lane.queue for run in answer.runs]):  # in an order that a seed repeats
             self.wake(queue)

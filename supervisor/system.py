@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import trio
 from attrs import define, evolve, field
 
+from ..actors.cancellation import raise_as_it_was, single, without_cancelled
 from ..actors.cell import Cell
 from ..actors.events import Reports
 from ..actors.exits import Exit, Shutdown, StartFailed, error_of
@@ -204,6 +205,13 @@ class ActorSystem:
         """Cancel the block that opened the system: what leaving it does, follows."""
         self._body.cancel()
 
+    def vanish(self) -> None:
+        """End as a killed process does: every task is cancelled at once, and nothing is stopped in order. For simulations."""
+        self.stage.nursery.cancel_scope.cancel()
+        self._started.set()
+        self._stop.set()
+        self.cancel_body()
+
     # -- Parent of the root
 
     def child_exited(self, _cell: Cell[Any], exit_: Exit) -> None:
@@ -272,13 +280,13 @@ async def _opened(system: ActorSystem) -> AsyncIterator[None]:
             finally:
                 system.request_stop()
     except BaseException as error:  # noqa: BLE001 -- all but a cancellation is raised, and that follows below
-        own = _without_cancelled(error)
+        own = without_cancelled(error)
         if own is not None:
-            raise _single(own) from raised
+            raise single(own) from raised
     if raised is not None:
-        _raise_as_it_was(raised)
+        raise_as_it_was(raised)
     if system._fatal is not None:  # noqa: SLF001
-        _raise_as_it_was(system._fatal)  # noqa: SLF001
+        raise_as_it_was(system._fatal)  # noqa: SLF001
     ended = system._ended  # noqa: SLF001
     if ended is not None and not isinstance(ended, Shutdown):
         raise SystemGaveUp(ended) from error_of(ended)
@@ -291,24 +299,3 @@ def _raise_start_failure(exit_: StartFailed) -> None:
     while isinstance(error, SupervisionError) and error.__cause__ is not None:
         error = error.__cause__
     raise error
-
-
-def _raise_as_it_was(error: BaseException) -> None:
-    context = error.__context__
-    try:
-        raise error
-    finally:
-        error.__context__ = context
-
-
-def _without_cancelled(error: BaseException) -> BaseException | None:
-    if isinstance(error, BaseExceptionGroup):
-        return error.split(trio.Cancelled)[1]
-    return None if isinstance(error, trio.Cancelled) else error
-
-
-def _single(error: BaseException) -> BaseException:
-    """The one exception in groups of one."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error

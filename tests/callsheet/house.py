@@ -1,13 +1,12 @@
 """
 A theatre for tests: jobs on a store, in virtual time, with the books checked when it closes.
 
-What every run's history must say, whatever happened, stands in `check_books`; `open_house` calls it.
+What every run's history must say, whatever happened, stands in `callsheet.testing.books`; `open_house` looks.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
@@ -19,7 +18,8 @@ from attrs import define, field
 from callsheet import Jobs, Run, Runtime, Status, open_runtime
 from callsheet.actors.seams import Seams
 from callsheet.store.contract import Command, Reader, Store
-from callsheet.store.records import Now, OutcomeKind, Owner, RunFilter
+from callsheet.store.records import Now, Owner, RunFilter
+from callsheet.testing.books import wrongs
 
 T = TypeVar("T")
 
@@ -94,26 +94,9 @@ def write(place: Place, owner: Owner, *commands: Command, at_us: int = NOON_NS /
 
 
 def check_books(reader: Reader) -> list[Run]:
-    """Every run: transitions agree with its row and its attempts, one ending, no gaps; counters agree with rows."""
-    runs = list(reader.list(RunFilter(), limit=1_000_000))
-    for run in runs:
-        history = reader.get(run.id)
-        assert history is not None
-        moves = history.transitions
-        assert moves[-1].now is run.status
-        assert [] == [each for each in moves[:-1] if each.now.is_final]
-        assert None is moves[0].was
-        if run.attempt <= 10:
-            assert list(range(1, len(moves) + 1)) == [each.seq for each in moves]
-            assert [each.now for each in moves[:-1]] == [each.was for each in moves[1:]]
-            assert list(range(1, run.attempt + 1)) == [each.n for each in history.attempts]
-            spending = (OutcomeKind.FAILED, OutcomeKind.TIMED_OUT)
-            assert run.spent == sum(each.outcome in spending for each in history.attempts)
-        open_attempts = [each.n for each in history.attempts if each.outcome is None]
-        assert ([run.attempt] if run.status is Status.RUNNING else []) == open_attempts
-    counted = {(each.lane, each.status): each.n for each in reader.counts()}
-    assert Counter((run.lane, run.status) for run in runs) == counted
-    return runs
+    """All runs, of a store whose books are as they must be."""
+    assert [] == list(wrongs(reader))
+    return list(reader.list(RunFilter(), limit=1_000_000))
 
 
 async def settle() -> None:
