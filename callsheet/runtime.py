@@ -39,7 +39,7 @@ from .store.contract import Answer, Command, Reader, Store
 from .store.errors import CallsheetError, OutcomeUnknown, StoreError
 from .store.memory import MemoryStore
 from .store.policy import seconds
-from .store.records import Clock, Lane, Now, Owner, Status
+from .store.records import Clock, Lane, Now, Owner, QueueOverride, Status
 from .stores import store_at
 from .supervisor import paths
 from .supervisor.aftermath import Aftermath
@@ -441,7 +441,12 @@ async def _working(
 
 async def _adopt_stored(runtime: Runtime) -> None:
     """Let hold what was said of queues at run time, by anybody."""
-    for override in await runtime.read(lambda reader: reader.queues()):
+    stored: tuple[QueueOverride, ...] = ()
+    changes = -1
+    while changes != sum(slots.changes for slots in runtime.slots.values()):  # else it may be older than what is known
+        changes = sum(slots.changes for slots in runtime.slots.values())
+        stored = await runtime.read(lambda reader: reader.queues())
+    for override in stored:
         if override.queue in runtime.slots:
             runtime.slots[override.queue].adopt(override)
 

@@ -40,6 +40,8 @@ class Slots:
     """What was said at run time, as far as it is known here."""
     limits: QueueLimits = field(init=False)
     """In force."""
+    changes: int = field(default=0, init=False)
+    """How often they changed: what was read before the last change may be older than it. (Clocks of processes differ.)"""
     canceled: set[str] = field(factory=set)
     """Those of `on_stage` that were canceled before they had an actor: they are not to have one."""
 
@@ -57,12 +59,11 @@ class Slots:
         return self.override is not None and self.override.paused
 
     def adopt(self, override: QueueOverride) -> None:
-        """This holds from now on, unless something newer is known already."""
-        known = self.override
-        if known == override or (known is not None and known.updated_us > override.updated_us):
-            return
-        self.override, self.limits = override, self.declared.under(override)
-        self.wake()
+        """This holds from now on. Whoever read it says it before anything else was said (`changes`)."""
+        if override != self.override:
+            self.changes += 1
+            self.override, self.limits = override, self.declared.under(override)
+            self.wake()
 
     def wake(self) -> None:
         """There may be something to claim, or room for it. Many wakes at once are one."""

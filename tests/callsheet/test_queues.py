@@ -59,7 +59,7 @@ async def test_a_paused_queue_starts_nothing_more(autojump_clock: trio.abc.Clock
             paused.name,
             paused.waiting,
         )
-        assert [0, 1, 100] == began
+        assert [0, 1, 100] == sorted(began)
         assert ["succeeded"] * 2 + ["queued"] * 2 == await statuses(jobs, runs)
 
         resumed = await jobs.queues.resume()
@@ -201,6 +201,25 @@ async def test_what_another_process_says_of_a_queue_is_obeyed(autojump_clock: tr
         await runtime.until_idle()
 
     assert 8 == len(began)
+
+
+async def test_the_last_word_counts_whatever_clocks_say(autojump_clock: trio.abc.Clock) -> None:
+    """Of two processes whose clocks differ by an hour, either may say something of a queue after the other."""
+    tables = Tables()
+    jobs, began, _ = sleepers()
+    desk, _, _ = sleepers()
+    one, two = (MemoryStore(tables, exclusive=False) for _ in range(2))
+    async with (
+        open_runtime(one, jobs, seams=Seams.seeded(1, wall_ns=Wall(offset_s=3600))) as runtime,
+        open_runtime(two, desk, work=False, seams=Seams.seeded(2, wall_ns=Wall())),
+    ):
+        await jobs.queues.pause()
+        await enqueue(jobs, 1)
+        await desk.queues.resume()
+        await trio.sleep(0.3)
+        await runtime.until_idle()
+
+    assert [0] == began
 
 
 # ---------------------------------------------------------------- reading and wrong use
