@@ -74,6 +74,28 @@ async def test_the_latest_wins_and_is_written_four_times_a_second(
     assert len(notes) <= 5
 
 
+async def test_what_is_told_while_a_value_is_written_is_written_next(
+    autojump_clock: trio.abc.Clock, memory: Place
+) -> None:
+    """A value that comes before the commit of the one before it is not taken for that one."""
+    jobs = Jobs("j")
+
+    @jobs.task("work")
+    async def work(_: object, ctx: Context) -> None:
+        ctx.progress("first")
+        ctx.progress("second")
+        await trio.sleep(60)
+
+    async with open_house(memory, jobs) as runtime:
+        notes = count_notes(runtime)
+        run = await work.enqueue(None)
+        await trio.sleep(30)
+        assert "second" == (await jobs.runs.get(run.run_id)).progress
+        await runtime.until_idle()
+
+    assert [(0.0, b'"first"'), (0.25, b'"second"')] == notes
+
+
 async def test_a_thread_tells_too(autojump_clock: trio.abc.Clock, place: Place) -> None:
     """From a plain function it is the same, and also waits for nothing."""
     jobs = Jobs("j")

@@ -347,6 +347,24 @@ async def test_a_thread_can_enqueue(autojump_clock: trio.abc.Clock, place: Place
     assert [(1, "t"), (2, "own")] == [(each.result, each.run.trace_id) for each in ended]
 
 
+async def test_a_thread_enqueues_where_it_runs(autojump_clock: trio.abc.Clock) -> None:
+    """With several runtimes open for the same jobs, a thread that the handler started means that of its handler too."""
+
+    def parent(_: object, ctx: SyncContext) -> None:
+        helper = threading.Thread(target=lambda: ctx.enqueue("child"))
+        helper.start()
+        helper.join()
+
+    def child(_: object, ctx: SyncContext) -> None: ...
+
+    jobs = one(parent)
+    jobs.task("child")(child)
+    async with open_house(MemoryStore(), jobs), open_house(MemoryStore(), jobs) as inner:
+        await jobs.enqueue("work")
+        await inner.until_idle()
+        assert {"work", "child"} == {run.lane.task for run in (await jobs.runs.list()).runs}
+
+
 async def test_a_thread_that_was_told_to_stop_requests_nothing_more(
     autojump_clock: trio.abc.Clock, memory: Place
 ) -> None:
