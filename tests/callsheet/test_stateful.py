@@ -293,14 +293,14 @@ def run(story: list[Command], store: Store) -> None:
     callsheet.testing.run(partial(play, story, store))
 
 
-@settings(max_examples=60)
+@settings(max_examples=100)
 @given(stories)
 def test_a_story_ends_as_the_reference_says(story: list[Command]) -> None:
     """I10 - I18, I20: enqueue, key, priority, delay, fail, snooze, time out, cancel, replay, time, restart and kill."""
     run(story, "memory")
 
 
-@settings(max_examples=15)
+@settings(max_examples=20)
 @given(stories)
 def test_a_story_ends_as_the_reference_says_on_disk(story: list[Command]) -> None:
     """The same over SQLite."""
