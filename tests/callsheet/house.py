@@ -19,6 +19,7 @@ from callsheet import Jobs, Run, Runtime, Status, open_runtime
 from callsheet.actors.seams import Seams
 from callsheet.store.contract import Command, Reader, Store
 from callsheet.store.records import Now, Owner, RunFilter
+from callsheet.testing import WrongBooks
 from callsheet.testing.books import wrongs
 
 T = TypeVar("T")
@@ -95,7 +96,8 @@ def write(place: Place, owner: Owner, *commands: Command, at_us: int = NOON_NS /
 
 def check_books(reader: Reader) -> list[Run]:
     """All runs, of a store whose books are as they must be."""
-    assert [] == list(wrongs(reader))
+    if found := list(wrongs(reader)):
+        raise WrongBooks(tuple(found))
     return list(reader.list(RunFilter(), limit=1_000_000))
 
 

@@ -498,7 +498,7 @@ async def test_a_run_whose_process_dies_again_and_again_is_poisoned(
     jobs, log = sleepers()
     write(place, DEAD, Insert((NewRun("r1", LANE, b"2", NOON_US),)))
     for n in range(4):
-        write(place, evolve(DEAD, boot_id=f"dead{n}"), Claim(f"dead{n}", b"c" * 16, (LANE,), 1, 15_000_000))
+        write(place, evolve(DEAD, boot_id=f"dead{n}"), Claim(f"dead{n}", b"%d" % n * 16, (LANE,), 1, 15_000_000))
         async with open_house(place, Jobs("empty")):
             await settle()
     write(place, DEAD, Claim("dead", b"c" * 16, (LANE,), 1, 15_000_000))
