@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import trio
+from attrs import evolve
 
 from callsheet import Context, Jobs, Queue, Runtime
 
@@ -99,13 +100,13 @@ async def _singles(path: str, n: int) -> dict[str, float]:
 def pause(runtime: Runtime) -> None:
     """Let nothing be claimed, so that enqueueing is measured alone."""
     for slots in runtime.slots.values():
-        slots.limit = 0
+        slots.limits = evolve(slots.declared, concurrency=0)
 
 
 def resume(runtime: Runtime) -> None:
     """Let the queues claim."""
     for slots in runtime.slots.values():
-        slots.limit = SLOTS
+        slots.limits = slots.declared
         slots.wake()
 
 
