@@ -144,8 +144,7 @@ class Runtime:
             if quiet and (looked or not await self.read(partial(self._is_due, self.seams.now()))):
                 return
             if quiet:  # what is due may be of a task that nobody here knows: then a look brings nothing
-                for slots in self.slots.values():
-                    slots.wake()
+                self.wake_queues()
             looked = quiet
             with trio.move_on_after(look_s):
                 await moved.wait()
@@ -182,8 +181,6 @@ class Runtime:
             return False
         except ActorDown as error:
             raise ShuttingDown(jobs.identity) from error
-        for slots in self.slots.values():
-            slots.wake()
         return True
 
     def _declared(self, task: Task[Any, Any] | str) -> tuple[Jobs, str]:
@@ -194,8 +191,9 @@ class Runtime:
             if task.jobs in self.jobs:
                 return task.jobs, task.name
         for jobs in self.jobs:
-            if task in jobs.tasks:
-                return jobs, str(task)
+            found = jobs.tasks.get(str(task)) or jobs.aliases.get(str(task))
+            if found is not None:
+                return jobs, found.name
         known = tuple(name for jobs in self.jobs for name in jobs.tasks)
         raise UnknownTask(self.jobs[0].identity, task if isinstance(task, str) else task.name, known)
 
@@ -209,7 +207,12 @@ class Runtime:
         """How many runs are on stage."""
         return sum(len(slots.on_stage) for slots in self.slots.values())
 
-    # -- for the facade
+    # -- for the facade and its actors
+
+    def wake_queues(self) -> None:
+        """Have every queue look."""
+        for slots in self.slots.values():
+            slots.wake()
 
     async def write(self, command: Command) -> Answer:
         """Have the journal do it. Raises ShuttingDown when the journal takes nothing more."""

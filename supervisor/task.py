@@ -53,6 +53,8 @@ class TaskPlan:
     perform: Callable[[RunActor], Awaitable[object]]
     """Decodes the payload and calls the handler."""
     stuck_after_s: float = STUCK_AFTER_S
+    on_up: Callable[[], object] = lambda: None
+    """Called when an incarnation is ready: what waits for it may be claimed."""
 
 
 @define(eq=False)
@@ -91,8 +93,9 @@ class TaskSupervisor(Actor[TaskMessage]):
         self._ended: list[RunEnded] = []
 
     async def on_start(self) -> None:
-        """Find the journal."""
+        """Find the journal; have the queues look at what waits for us."""
         self._settling = Settling(self.stage, self.stage.registry[paths.JOURNAL].ref)
+        self._plan.on_up()
 
     # -- Actor
 
