@@ -100,10 +100,10 @@ WRITES: Final[dict[str, Ask]] = {"claim_ms": _claim, "settle_ms": _settle, "enqu
 # ---------------------------------------------------------------- reads
 
 
-def _list(place: Place, **fields: Any) -> float:
+def _list(place: Place, before: str | None = None, **fields: Any) -> float:
     where = RunFilter(jobs=place.standing.jobs, **fields)
     began = time.perf_counter()
-    found = place.reader.list(where, limit=LIMIT)
+    found = place.reader.list(where, limit=LIMIT, before=before)
     took_s = time.perf_counter() - began
     assert len(found) == LIMIT or where.idempotency_key is not None, f"{len(found)} runs match {where}"
     return took_s
@@ -121,6 +121,7 @@ READS: Final[dict[str, Ask]] = {
     "list_task_ms": lambda place: _list(place, task="task-3"),
     "list_queue_ms": lambda place: _list(place, queue=place.standing.queue),
     **{f"list_{status}_ms": partial(_list, status=status) for status in Status},
+    "list_queued_deep_ms": lambda place: _list(place, place.standing.deep, status=Status.QUEUED),
     "list_task_queued_ms": lambda place: _list(place, task="task-3", status=Status.QUEUED),
     "list_task_dead_lettered_ms": lambda place: _list(place, task="task-3", status=Status.DEAD_LETTERED),
     "list_gone_task_ms": lambda place: _list(place, task="gone-3"),
@@ -211,7 +212,7 @@ Sample: TypeAlias = tuple[str, str, int, float]
 
 def _ask_stores(empty: Place, full: Place, repeat: int) -> Iterator[Sample]:
     """Every question to both stores in turn."""
-    asked: list[tuple[str, int, Ask]] = [(name, TIMES, ask) for name, ask in (WRITES | READS).items()]
+    asked: list[tuple[str, int, Ask]] = [(name, TIMES, ask) for name, ask in (READS | WRITES).items()]
     asked.append(("many_per_s", CALLS, lambda place: _enqueue(place, MANY)))
     for name, times, ask in asked:
         for place in (empty, full):  # what is learned once does not count

@@ -63,6 +63,8 @@ class Standing:
     strange: tuple[Lane, ...] = field(init=False)
     replayed: str = ""
     """A run that was replayed PAGE times, which has the key `A_KEY`; those that replay it have the trace `A_TRACE`."""
+    deep: str = ""
+    """An id with queued runs below it, and right below it as many in the future."""
     made: int = 0
     ids: RandomIds = field(init=False)
     claims: Iterator[int] = field(factory=lambda: itertools.count(1))
@@ -136,6 +138,7 @@ def _waiting(standing: Standing, n: int) -> None:
     for batch in _batches(3 * n // 10):
         standing.insert(batch // 2, clock=Clock.STEADY, **later)
         standing.insert(batch - batch // 2, clock=Clock.WALL, **later)
+    standing.deep = standing.new().id
     for batch in _batches(3 * n // 10):
         standing.insert(batch, standing.strange)
     for batch in _batches(max(PAGE, n // 100)):
