@@ -8,11 +8,12 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from . import kernel, latency, runs, timers
+from . import backlog, kernel, latency, runs, timers
 from .figures import Report
 
 BENCHMARKS: Final[dict[str, Callable[[int | None, int], Report]]] = {
     "runs": runs.measure,
+    "backlog": backlog.measure,
     "latency": latency.measure,
     "timers": timers.measure,
     "kernel": kernel.measure,

@@ -73,13 +73,14 @@ class Report:
     def as_text(self) -> str:
         """For people."""
         shown = self.as_json()
+        width = max(map(len, [*self.figures, *self.floors])) + 2
         lines = [f"{self.benchmark}, n = {self.n:,}", f"  {self.durability}", f"  {json.dumps(versions())}"]
         for title in ("figures", "floors"):
             lines.append(f"  {title}")
             for name, each in shown[title].items():
                 spread = f"{each['min']:,} … {each['max']:,}"
-                lines.append(f"    {name:<16}{each['median']:>14,} {each['unit']:<10} ({spread})")
-        lines += [f"    {name:<30}{value:>8}" for name, value in shown["ratios"].items()]
+                lines.append(f"    {name:<{width}}{each['median']:>14,} {each['unit']:<10} ({spread})")
+        lines += [f"    {name:<{2 * width}}{value:>8}" for name, value in shown["ratios"].items()]
         return "\n".join(lines)
 
 

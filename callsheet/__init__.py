@@ -117,6 +117,7 @@ if TYPE_CHECKING:
     from .store.errors import StoreError as StoreError
     from .store.errors import StoreFull as StoreFull
     from .store.errors import StoreHeld as StoreHeld
+    from .store.errors import StoreUnavailable as StoreUnavailable
     from .store.policy import Custom as Custom
     from .store.policy import Retry as Retry
     from .store.policy import RetryPolicy as RetryPolicy
@@ -215,6 +216,7 @@ _HOME: Final[dict[str, str]] = {
     "StoreHeld": "callsheet.store.errors",
     "StoreBusy": "callsheet.store.errors",
     "StoreFull": "callsheet.store.errors",
+    "StoreUnavailable": "callsheet.store.errors",
     "CannotOpen": "callsheet.store.errors",
     "ForeignDatabase": "callsheet.store.errors",
     "NewerSchema": "callsheet.store.errors",

@@ -23,13 +23,14 @@ from .codes import RUN_COLUMNS, STATUS_CODE, run_of
 from .connection import rows, value
 from .ledger import Ledger
 from .schema import PAYLOAD_INLINE
+from .timely import stamp
 
 Row: TypeAlias = tuple[Any, ...]
 
 _NO_END: Final = (1 << 63) - 1
 _COLUMNS: Final = (
     "lane, status, payload, scope, id, due_us, clock, priority, max_attempts, timeout_us, created_us, "
-    "updated_us, idempotency_key, payload_hash, trace_id, replay_of, reason, schedule_key, nominal_us"
+    "updated_us, idempotency_key, payload_hash, trace_id, replay_of, reason, schedule_key, nominal_us, timely"
 )
 _PAYLOAD: Final = itemgetter(2)
 _WAITS: Final = itemgetter(0, 1, 7, 6)
@@ -85,7 +86,7 @@ def _rows(ledger: Ledger, runs: Sequence[NewRun]) -> list[Row]:
     """Values for `_COLUMNS`."""
     made: list[Row] = []
     last: Lane | None = None
-    lane = 0
+    lane, last_ms, begins, told_us = 0, -1, None, -1
     for new in runs:
         if new.lane is not last:  # most runs of a command are of one lane
             last = new.lane
@@ -93,7 +94,13 @@ def _rows(ledger: Ledger, runs: Sequence[NewRun]) -> list[Row]:
         status = 0 if new.status is Status.QUEUED else _born(new.status)
         payload = new.payload if len(new.payload) <= PAYLOAD_INLINE else None
         scope = None if new.idempotency_key is None else ledger.scope(new.lane.jobs)
-        made.append((lane, status, payload, scope, *_AS_GIVEN(new)))
+        if (ms := new.created_us // 1000) != last_ms:
+            last_ms, begins = ms, stamp(new.created_us)
+        timely = None
+        if begins is not None and new.due_us >= new.created_us and new.id.startswith(begins):
+            timely, told_us = 1, max(told_us, new.created_us)
+        made.append((lane, status, payload, scope, *_AS_GIVEN(new), timely))
+    ledger.told(told_us)
     return made
 
 

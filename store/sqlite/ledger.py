@@ -19,6 +19,7 @@ from attrs import define, field
 from ..records import Lane, QueueOverride
 from .codes import OVERRIDE_COLUMNS, RUNNING, override_of
 from .connection import rows, value
+from .timely import HOUR_US, TELL_BEFORE, TOLD_BEFORE
 
 _NEW_LANE: Final = "insert into lanes(jobs, queue, task, schema) values (?, ?, ?, ?) returning id"
 _NEW_BOOT: Final = "insert into boots(boot_id) values (?) returning id"
@@ -46,6 +47,7 @@ class Ledger:
     _scopes: dict[str, int] = field(factory=dict)
     _counts: dict[tuple[int, int], int] = field(factory=dict)
     _moved: Counter[tuple[int, int]] = field(factory=Counter)
+    _told_before_us: int = 0
     _version: int = -1
     _others_wrote: bool = False
 
@@ -116,6 +118,12 @@ class Ledger:
         """How many runs of a queue run, whoever runs them."""
         return self._running[queue]
 
+    def told(self, created_us: int) -> None:
+        """There is a timely id of that time."""
+        if created_us >= self._told_before_us:
+            self._told_before_us = created_us + HOUR_US
+            self.db.execute(TELL_BEFORE, (self._told_before_us,))
+
     def flush(self) -> None:
         """Write down how the counters changed; the last thing before a commit."""
         if self._moved:
@@ -139,6 +147,7 @@ class Ledger:
                 self._running[self.lane_of[lane].queue] += n
         self.overrides = {row[0]: override_of(row) for row in rows(self.db, _OVERRIDES)}
         self._scopes = {}
+        self._told_before_us = value(self.db, TOLD_BEFORE) or 0
         self.ranges = {}
 
 

@@ -6,7 +6,9 @@ Rule 1: `SCHEMA` counts up with every change of a table; `MIN_READER` is the old
 Rule 2: an index exists because a statement of this folder needs it; it says which.
 Not here: the codes for words (`codes`), the statements, how an older database gets these tables (`migration`).
 
-Schema 1: runs, attempts, transitions, lanes, counters, owners. Schema 2: `queues`; code of schema 1 reads and writes it
+Schema 1: runs, attempts, transitions, lanes, counters, owners. Schema 2: `queues`, and what lists
+    of long stores need (`timely`, `waiting`, `untimely`; `by_created` is gone, without which code of schema 1 cannot list a
+    window of time); code of schema 1 reads and writes it
     rightly, but knows no pause and no limit set at run time, and starts runs of a paused queue. That is better than
     refusing a whole store to a release that was rolled back, so MIN_READER stayed 1.
 """
@@ -81,14 +83,14 @@ create table runs(
     replay_of text,
     reason text,
     schedule_key text,
-    nominal_us int) strict;
+    nominal_us int, timely int) strict;
 
 create unique index run_by_id on runs(id);
 -- one run for each key; the scope is the number of the first lane of its Jobs
 create unique index run_by_key on runs(scope, idempotency_key) where idempotency_key is not null;
 -- claims
-create index ready on runs(lane, priority, clock, due_us, id) where status in (0, 1, 3) and deaths < 3;
-create index suspects on runs(lane, priority, clock, due_us, id) where status in (0, 1, 3) and deaths >= 3;
+create index ready on runs(lane, priority, clock, due_us, id, status) where status in (0, 1, 3) and deaths < 3;
+create index suspects on runs(lane, priority, clock, due_us, id, status) where status in (0, 1, 3) and deaths >= 3;
 -- rescues
 create index running on runs(owner, id) where status = 2;
 -- what the calendar asks for
@@ -96,7 +98,10 @@ create index upcoming on runs(clock, due_us, lane) where status in (0, 1, 3) and
 -- lists
 create index by_lane on runs(lane, id);
 create index ended on runs(lane, status, id) where status >= 4;
-create index by_created on runs(created_us);
+-- those that were queued and never waited for a time have none: it would cost each run two changes of an index
+create index waiting on runs(lane, status, id) where status in (0, 1, 3) and (status <> 0 or clock <> 0);
+-- lists of a window of time: the other rows are found by their ids
+create index untimely on runs(created_us) where timely is null;
 create index by_trace on runs(trace_id, id) where trace_id is not null;
 create index by_origin on runs(replay_of, id) where replay_of is not null;
 

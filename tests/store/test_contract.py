@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from callsheet.store.memory_tables import Tables  # noqa: E402
 from callsheet.store.sqlite import SqliteStore  # noqa: E402
 
 from .contract_suite import Place, StoreContract  # noqa: E402
+from .plans import faults, overheard  # noqa: E402
 from .queue_suite import QueueContract  # noqa: E402
 from .telling_suite import TellingContract  # noqa: E402
 
@@ -37,3 +39,10 @@ class TestSqlite(StoreContract, QueueContract, TellingContract):
     @pytest.fixture
     def shared_place(self, tmp_path: Path) -> Place:
         return lambda: SqliteStore(tmp_path / "jobs.db", exclusive=False)
+
+    @pytest.fixture(autouse=True)
+    def through_indexes(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        """Whatever a test has the store do: it goes through no table that grows."""
+        with overheard(monkeypatch) as said:
+            yield
+        assert faults(said) == []

@@ -31,6 +31,7 @@ from callsheet.store.records import (
 from callsheet.store.sqlite import SqliteStore
 from callsheet.store.sqlite import reader as reader_module
 from callsheet.store.sqlite.reader import SqliteReader
+from callsheet.store.sqlite.timely import stamp
 
 NOW = Now(1_000_000, 1_000_000)
 MAIL = Lane("app/main", "app/main-jobs", "mail", "1")
@@ -42,8 +43,13 @@ PROBED = 300
 SUCCEED = Verdict(Move.SUCCEED, OutcomeKind.SUCCEEDED)
 
 
+def name(n: int) -> str:
+    """An id that does not tell when its run was created."""
+    return f"run-{n:09}"
+
+
 def new(n: int, lane: Lane = MAIL, **fields: Any) -> NewRun:
-    return NewRun(f"{n:010}", lane, b"{}", n, **fields)
+    return NewRun(name(n), lane, b"{}", n, **fields)
 
 
 def opened(folder: Path, name: str) -> SqliteStore:
@@ -181,15 +187,15 @@ def test_a_rescue_goes_through_running_rows_only(stores: tuple[SqliteStore, Sqli
         lambda reader: reader.list(RunFilter(idempotency_key="none"), limit=50),
         lambda reader: reader.list(RunFilter(trace_id="none"), limit=50),
         lambda reader: reader.list(RunFilter(replay_of="none"), limit=50),
-        lambda reader: reader.list(RunFilter(), limit=50, before="0000000150"),
+        lambda reader: reader.list(RunFilter(), limit=50, before=name(150)),
         lambda reader: reader.list(RunFilter(created_from_us=4_000_030), limit=50),
         lambda reader: reader.list(RunFilter(created_from_us=50, created_before_us=90, task="mail"), limit=50),
         lambda reader: reader.list(RunFilter(created_from_us=50), limit=50),
         lambda reader: reader.list(RunFilter(created_before_us=60, status=Status.SUCCEEDED), limit=50),
         lambda reader: reader.upcoming(Clock.STEADY, 0, 3_000_000, 100),
         lambda reader: reader.upcoming(Clock.WALL, 2_000_000, 3_000_000, 100),
-        lambda reader: reader.get("0000000003"),
         lambda reader: reader.queues(),
+        lambda reader: reader.get(name(3)),
     ],
 )
 def test_reads_do_not_grow_with_the_store(
@@ -200,6 +206,78 @@ def test_reads_do_not_grow_with_the_store(
 
     assert same_length == length
     assert many <= 1.3 * few + PROBED
+
+
+def told(n: int, **fields: Any) -> NewRun:
+    """A run of a millisecond of its own, whose id tells it."""
+    at_us = n * 1000
+    return NewRun(f"{stamp(at_us)}-{n}", (MAIL, HOOK)[n % 2], b"{}", at_us, **{"due_us": at_us, **fields})
+
+
+@pytest.fixture(scope="module")
+def between(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SqliteStore, SqliteStore]]:
+    """240 runs of many statuses, enqueued in between others that ended: between few, and between many."""
+    folder = tmp_path_factory.mktemp("between")
+    stores = opened(folder, "few.db"), opened(folder, "many.db")
+    later: dict[str, Any] = {"status": Status.SCHEDULED, "due_us": 1 << 60, "clock": Clock.STEADY}
+    for store, many in zip(stores, (200, MANY), strict=True):
+        for first in (FROM - many, FROM + 240):
+            store.write([Insert(tuple([told(first + n, priority=0) for n in range(many)]))], NOW)
+            end(store, SUCCEED, many // 2, MAIL)
+            end(store, SUCCEED, many // 2, HOOK)
+        store.write([Insert(tuple([told(FROM + n, priority=0) for n in range(120)]))], NOW)
+        end(store, evolve(SUCCEED, move=Move.EXHAUST, outcome=OutcomeKind.FAILED), 60, MAIL)
+        end(store, SUCCEED, 60, HOOK)
+        store.write([Insert(tuple([told(FROM + n, **later) for n in range(120, 180)]))], NOW)
+        store.write([Insert(tuple([told(FROM + n) for n in range(180, 240)]))], NOW)
+    yield stores
+    for store in stores:
+        store.close()
+
+
+FROM = 100_000
+WINDOW: dict[str, Any] = {"created_from_us": FROM * 1000, "created_before_us": (FROM + 240) * 1000}
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        RunFilter(**WINDOW),
+        RunFilter(**WINDOW, task="mail"),
+        RunFilter(**WINDOW, queue="app/main-jobs"),
+        *(RunFilter(**WINDOW, status=status) for status in Status),
+        *(RunFilter(**WINDOW, status=status, task="hook") for status in Status),
+        RunFilter(created_from_us=FROM * 1000),
+        RunFilter(created_before_us=(FROM + 240) * 1000),
+        RunFilter(created_before_us=(FROM + 240) * 1000, status=Status.DEAD_LETTERED),
+        *(RunFilter(status=status) for status in Status),
+        *(RunFilter(status=status, task="hook") for status in Status),
+    ],
+)
+def test_lists_find_what_stands_between_very_many(between: tuple[SqliteStore, SqliteStore], where: RunFilter) -> None:
+    """Neither what is newer nor what is older is stepped over, by a window of time, a status, or both."""
+    (few, length), (many, same_length) = (read(store, lambda reader: reader.list(where, limit=20)) for store in between)
+
+    assert same_length == length
+    assert many <= 1.3 * few + PROBED
+
+
+def test_queued_runs_below_others_are_found_by_when_they_are_due(tmp_path: Path) -> None:
+    """A list of very many queued runs, all older than others that ended, costs a page of them."""
+    costs = []
+    for many in (300, MANY):
+        store = opened(tmp_path, f"{many}.db")
+        store.write([Insert(tuple([told(FROM + n) for n in range(many)]))], NOW)
+        store.write([Insert(tuple([told(2 * FROM + n, priority=0) for n in range(600)]))], NOW)
+        end(store, SUCCEED, 300, MAIL)
+        end(store, SUCCEED, 300, HOOK)
+
+        cost, length = read(store, lambda reader: reader.list(RunFilter(status=Status.QUEUED), limit=50))
+
+        assert length == 50
+        costs.append(cost)
+        store.close()
+    assert costs[1] <= 1.3 * costs[0]
 
 
 def test_waiting_rows_below_many_that_ended_are_found_among_those_that_wait(tmp_path: Path) -> None:
@@ -218,8 +296,8 @@ def test_waiting_rows_below_many_that_ended_are_found_among_those_that_wait(tmp_
     older = reader.list(queued, limit=3, before=newest[0].id)
     again = reader.list(retrying, limit=9)
 
-    assert [run.id for run in older] == [f"{n:010}" for n in (29, 28, 27)]
-    assert [run.id for run in again] == [f"{n:010}" for n in (4, 3, 2, 1, 0)]
+    assert [run.id for run in older] == [name(n) for n in (29, 28, 27)]
+    assert [run.id for run in again] == [name(n) for n in (4, 3, 2, 1, 0)]
     for where, before in ((queued, newest[0].id), (retrying, None)):
         cost, _ = read(store, lambda reader: reader.list(where, limit=3, before=before))  # noqa: B023
         assert cost < MANY / 3
@@ -244,7 +322,7 @@ def test_a_snapshot_is_of_one_moment(tmp_path: Path, monkeypatch: pytest.MonkeyP
     snapshot = reader.snapshot(limit=10)
 
     assert [each.n for each in snapshot.counts] == [1]
-    assert [run.id for run in snapshot.runs] == [f"{1:010}"]
+    assert [run.id for run in snapshot.runs] == [name(1)]
     monkeypatch.undo()
     assert len(reader.snapshot(limit=10).runs) == 2
     reader.close()
