@@ -6,11 +6,9 @@ Rule 1: `SCHEMA` counts up with every change of a table; `MIN_READER` is the old
 Rule 2: an index exists because a statement of this folder needs it; it says which.
 Not here: the codes for words (`codes`), the statements, how an older database gets these tables (`migration`).
 
-Schema 1: runs, attempts, transitions, lanes, counters, owners. Schema 2: `queues`, and what lists
-    of long stores need (`timely`, `waiting`, `untimely`; `by_created` is gone, without which code of schema 1 cannot list a
-    window of time); code of schema 1 reads and writes it
-    rightly, but knows no pause and no limit set at run time, and starts runs of a paused queue. That is better than
-    refusing a whole store to a release that was rolled back, so MIN_READER stayed 1.
+Schema 1: runs, attempts, transitions, lanes, counters, owners. Schema 2: `queues`, and what lists of long stores need
+(`timely`, `waiting`, `untimely`). Code of schema 1 knows no pause, and needs an index that is gone to list a window of time:
+so MIN_READER is 2. No release had schema 1.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ import apsw
 APPLICATION_ID: Final = 0x63_73_68_31
 """`csh1`, in the header of the file: it is ours."""
 SCHEMA: Final = 2
-MIN_READER: Final = 1
+MIN_READER: Final = 2
 
 PAYLOAD_INLINE: Final = 1024
 """Bytes: a longer payload has a row of its own, so that a change of the run's status does not rewrite it."""

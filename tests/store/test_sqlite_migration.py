@@ -9,9 +9,9 @@ import apsw
 import pytest
 from attrs import evolve
 
-from callsheet.store.contract import Claim, ClaimedRuns, Insert, SetQueue, Settle, Settlement
+from callsheet.store.contract import Claim, ClaimedRuns, SetQueue, Settle, Settlement
 from callsheet.store.errors import OlderSchema, StoreBusy, StoreClosed, StoreUnavailable
-from callsheet.store.records import Clock, Lane, Move, NewRun, Now, OutcomeKind, Owner, QueueOverride, Status, Verdict
+from callsheet.store.records import Lane, Move, Now, OutcomeKind, Owner, QueueOverride, Status, Verdict
 from callsheet.store.sqlite import SqliteStore, migration, schema
 
 OWNER = Owner("boot-b", 7, "host", 1_700_000_000_000_000)
@@ -311,20 +311,3 @@ def test_an_older_database_that_somebody_writes(old: Path) -> None:
 def test_every_schema_has_a_step_to_the_next() -> None:
     """From the first to that of today."""
     assert list(migration.STEPS) == list(range(2, schema.SCHEMA + 1))
-
-
-def test_the_release_before_goes_on_with_what_this_one_wrote(old: Path) -> None:
-    """Rolled back, its statements find every row where they look for it: also a rescued run in its new place."""
-    store = opened(old)
-    store.write([SetQueue(MAIL.queue, paused=True), Insert((NewRun("04J", MAIL, b"{}", 9),))], NOW)
-    crash = Verdict(Move.RESCUE, OutcomeKind.CRASHED, cause="crashed")
-    store.write([Settle((Settlement("02J", 1, b"c", 1, crash, progress=b"1"),))], NOW)
-    store.close()
-
-    assert schema.MIN_READER == 1
-    db = apsw.Connection(str(old))
-    claimable = "select id from runs indexed by ready where lane = 1 and priority = 5 and clock = ? "
-    claimable += "and due_us <= 9 and status in (0, 1, 3) and deaths < 3 order by due_us, id"
-    assert [row[0] for row in db.execute(claimable, (int(Clock.AT_ONCE),))] == ["04J", "02J", "03J"]
-    assert dict(db.execute("select status, n from counters")) == {0: 2, 2: 0, 3: 2}
-    db.close()
