@@ -145,7 +145,7 @@ def _with_options(run: NewRun, task: Task[Any, Any], options: EnqueueOptions, se
         changes["trace_id"] = check_name(given["trace_id"], "trace_id", slash=True)
     if "idempotency_key" in given:
         key = check_name(given["idempotency_key"], "idempotency_key", most=MAX_KEY, slash=True)
-        changes |= {"idempotency_key": key, "payload_hash": codec.payload_hash(task.name, run.payload)}
+        changes |= {"idempotency_key": key, "payload_hash": codec.payload_hash(task.first_name, run.payload)}
     if given.get("on_conflict", "return") not in ("return", "raise"):
         raise InvalidOption("on_conflict", f'must be "return" or "raise", not {given["on_conflict"]!r}')
     return scheduled(evolve(run, **changes), given.get("delay"), given.get("run_at"), seams, by=by)

@@ -42,7 +42,7 @@ class TaskOptions(TypedDict, total=False):
     accepts: tuple[str, ...] | list[str] | None
     """Older schemas whose payloads the handler can read too; at most 20."""
     aliases: tuple[str, ...] | list[str] | None
-    """Names that the task had before: runs stored under them are its own; at most 20."""
+    """Names that the task had before, the newest first: runs stored under them are its own; at most 20."""
     on_crash: OnCrash | None
     """When the process dies under a run: "retry" it (the default), or "dead_letter" it: it began at most once."""
     stuck_after: float | None

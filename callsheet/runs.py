@@ -95,6 +95,7 @@ class RunQuery(TypedDict, total=False):
     """Which runs: everything given must match."""
 
     task: str | None
+    """The name of a declared task stands for its older names too; one that is not declared (any more) can be asked for."""
     queue: str | None
     status: Status | str | None
     idempotency_key: str | None
@@ -269,10 +270,12 @@ class Runs:
             raise TypeError(
                 f"runs have no {min(unknown)!r} to ask for; they have {', '.join(RunQuery.__annotations__)}"
             )
-        queue = where.get("queue")
+        queue, name = where.get("queue"), _named(where.get("task"), "task")
+        task = None if name is None else self._jobs.tasks.get(name)
         return RunFilter(
             jobs=self._jobs.identity,
-            task=_named(where.get("task"), "task"),
+            task=name,
+            also_tasks=() if task is None else task.declared.aliases,
             queue=None if queue is None else f"{self._jobs.namespace}/{check_name(queue, 'queue')}",
             status=_status(where.get("status")),
             idempotency_key=_named(where.get("idempotency_key"), "idempotency_key", most=MAX_KEY),

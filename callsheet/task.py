@@ -66,6 +66,11 @@ class Task(Generic[P, R]):
         return (self.name, *self.declared.aliases)
 
     @property
+    def first_name(self) -> str:
+        """The oldest of them. The hashes of payloads go by it, so that a task that was renamed is still the same one."""
+        return self.names[-1]
+
+    @property
     def schemas(self) -> tuple[str, ...]:
         """The schema of new payloads, and the older ones that the handler can read."""
         return (self.declared.schema, *self.declared.accepts)

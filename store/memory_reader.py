@@ -111,7 +111,6 @@ def matches(run: Run, where: RunFilter) -> bool:
     """Whether a run is one of those that the filter asks for."""
     asked = (
         (where.jobs, run.lane.jobs),
-        (where.task, run.lane.task),
         (where.queue, run.lane.queue),
         (where.status, run.status),
         (where.idempotency_key, run.idempotency_key),
@@ -120,6 +119,7 @@ def matches(run: Run, where: RunFilter) -> bool:
     )
     return (
         all(wanted is None or wanted == has for wanted, has in asked)
+        and where.is_of(run.lane.task)
         and (where.created_from_us is None or run.created_us >= where.created_from_us)
         and (where.created_before_us is None or run.created_us < where.created_before_us)
     )

@@ -379,6 +379,8 @@ class RunFilter:
 
     jobs: str | None = None
     task: str | None = None
+    also_tasks: tuple[str, ...] = ()
+    """Further names that `task` may have instead."""
     queue: str | None = None
     status: Status | None = None
     idempotency_key: str | None = None
@@ -386,6 +388,10 @@ class RunFilter:
     replay_of: str | None = None
     created_from_us: int | None = None
     created_before_us: int | None = None
+
+    def is_of(self, task: str) -> bool:
+        """Whether a run of this task may match."""
+        return self.task is None or task == self.task or task in self.also_tasks
 
 
 @frozen

@@ -137,7 +137,7 @@ class _List:
         some = [
             number
             for number, lane in self.lanes.items()
-            if where.jobs in (None, lane.jobs) and where.task in (None, lane.task) and where.queue in (None, lane.queue)
+            if where.jobs in (None, lane.jobs) and where.is_of(lane.task) and where.queue in (None, lane.queue)
         ]
         return None if len(some) == len(self.lanes) else some  # one Jobs instance alone on its store asks for all
 

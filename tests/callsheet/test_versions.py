@@ -57,6 +57,29 @@ async def test_runs_under_an_old_name_are_the_tasks_own(autojump_clock: trio.abc
     assert {("send-mail", "1")} == lanes(place)
 
 
+async def test_a_renamed_task_is_still_the_same_one(autojump_clock: trio.abc.Clock, place: Place) -> None:
+    """L40: a key from before the rename has the same payload; lists by the new name have the old runs too."""
+    before = release("old", [])
+    async with open_house(place, before, work=False):
+        first = await before.enqueue("old", {"n": 1}, idempotency_key="k")
+    after = release("new", [], aliases=("old",))
+    async with open_house(place, after) as runtime:
+        again = await after.enqueue("new", {"n": 1}, idempotency_key="k", on_conflict="raise")
+        other = await after.enqueue("new", {"n": 2}, idempotency_key="k")
+        fresh = await after.enqueue("new", {"n": 3})
+        await runtime.until_idle()
+
+        listed = [(await after.runs.list(task=name)).runs for name in ("new", "old")]
+
+    assert (first.run_id, True, True, False) == (
+        again.run_id,
+        again.deduped,
+        again.payload_matches,
+        other.payload_matches,
+    )
+    assert [{fresh.run_id, first.run_id}, {first.run_id}] == [{each.id for each in runs} for runs in listed]
+
+
 async def test_an_old_name_requests_runs_of_the_new_one(autojump_clock: trio.abc.Clock, memory: Place) -> None:
     """Whoever still enqueues by an alias gets a run of the current task."""
     seen: Seen = []

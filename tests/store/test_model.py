@@ -178,6 +178,7 @@ batches = st.tuples(
 FILTERS = (
     RunFilter(),
     RunFilter(task="mail"),
+    RunFilter(task="hook", also_tasks=("report", "nothing")),
     RunFilter(jobs="app/main", idempotency_key="k"),
     RunFilter(idempotency_key="k"),
     RunFilter(idempotency_key="k", created_from_us=START + 1),
