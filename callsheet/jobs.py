@@ -401,6 +401,8 @@ class Jobs:
 
     def _wanted(self, task: str | Task[Any, Any] | Job, payload: object) -> tuple[Task[Any, Any], object]:
         """Which task of ours, and with what."""
+        if type(task) is Task and task.jobs is self and not task.is_job:  # the common case, once a run
+            return task, payload
         if isinstance(task, Task):
             if task.jobs is not self:
                 raise UnknownTask(self.identity, task.name, tuple(self.tasks))

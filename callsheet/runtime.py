@@ -107,6 +107,8 @@ class Runtime:
     watched: tuple[str, ...] = ()
     """The queues that it takes runs from, by identity."""
     max_running: int | None = None
+    delays_by: Clock = field(init=False)
+    """The clock of the delays that are enqueued here: the steady one where we run them ourselves."""
     hub: Hub = field(factory=Hub)
     slots: dict[str, Slots] = field(factory=dict)
     """By queue identity."""
@@ -124,6 +126,9 @@ class Runtime:
     vanished: bool = field(default=False, init=False)
     """Whether it ended as a killed process does."""
     token: trio.lowlevel.TrioToken = field(factory=trio.lowlevel.current_trio_token, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.delays_by = Clock.STEADY if self.works else Clock.WALL
 
     @property
     def boot_id(self) -> str:
@@ -196,11 +201,6 @@ class Runtime:
                 return jobs, found.name
         known = tuple(name for jobs in self.jobs for name in jobs.tasks)
         raise UnknownTask(self.jobs[0].identity, task if isinstance(task, str) else task.name, known)
-
-    @property
-    def delays_by(self) -> Clock:
-        """The clock of the delays that are enqueued here: the steady one where we run them ourselves."""
-        return Clock.STEADY if self.works else Clock.WALL
 
     @property
     def on_stage(self) -> int:

@@ -87,7 +87,7 @@ class Task(Generic[P, R]):
 
     async def enqueue(self, payload: P, **options: Unpack[EnqueueOptions]) -> EnqueueResult:
         """As `Jobs.enqueue`, for this task, with the payload's type checked."""
-        return await self.jobs.enqueue(self, payload, **options)
+        return await self.jobs.request(self, payload, options)
 
     def entry(self, payload: P, **options: Unpack[EnqueueOptions]) -> Entry:
         """One run for `Jobs.enqueue_many`."""
