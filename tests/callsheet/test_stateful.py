@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 import pytest
 import trio
 from attrs import define, field, frozen
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 import callsheet.testing
@@ -99,8 +99,13 @@ parts = st.lists(
 ).map(tuple)
 delays = st.sampled_from([0, 0, 0, 2.9, 17.3])
 which = st.integers(0, 11)
+enqueues = st.builds(
+    Enqueue, parts, delays, st.sampled_from([5, 5, 1, 9]), st.sampled_from([None, None, None, "a", "b"])
+)
 commands = st.one_of(
-    st.builds(Enqueue, parts, delays, st.sampled_from([5, 5, 1, 9]), st.sampled_from([None, None, "a", "b"])),
+    enqueues,
+    enqueues,
+    enqueues,
     st.builds(EnqueueMany, parts, st.booleans()),
     st.builds(Cancel, which),
     st.builds(Replay, which, delays),
@@ -110,6 +115,18 @@ commands = st.one_of(
     st.builds(CrashAt, st.sampled_from(["before", "after"])),
 )
 stories = st.lists(commands, min_size=3, max_size=25)
+
+LONG: Final = (Part(3.7, "ok"),) * 9
+BY_PRIORITY: Final[list[Command]] = [
+    Enqueue(LONG),
+    Enqueue(LONG),
+    *[Enqueue(LONG, priority=each) for each in (9, 5, 1)],
+    Replay(0),
+    Advance(1.7),
+]
+"""More than there are slots: the last that came is the first to start."""
+SUSPECTS: Final[list[Command]] = [Enqueue(LONG), Enqueue(LONG), Enqueue(LONG), *[Crash()] * 3, Advance(23.3)]
+"""The process dies three times under two runs: then they are on stage one at a time, beside others."""
 
 
 # ---------------------------------------------------------------- the story, in theory
@@ -293,15 +310,25 @@ def run(story: list[Command], store: Store) -> None:
     callsheet.testing.run(partial(play, story, store))
 
 
-@settings(max_examples=100)
+def test_the_stories_that_are_always_told_are_clear() -> None:
+    """Else they would be left out without a word."""
+    assert is_clear(BY_PRIORITY)
+    assert is_clear(SUSPECTS)
+
+
+@settings(max_examples=70)
 @given(stories)
+@example(BY_PRIORITY)
+@example(SUSPECTS)
 def test_a_story_ends_as_the_reference_says(story: list[Command]) -> None:
     """I10 - I18, I20: enqueue, key, priority, delay, fail, snooze, time out, cancel, replay, time, restart and kill."""
     run(story, "memory")
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(stories)
+@example(BY_PRIORITY)
+@example(SUSPECTS)
 def test_a_story_ends_as_the_reference_says_on_disk(story: list[Command]) -> None:
     """The same over SQLite."""
     run(story, "sqlite")

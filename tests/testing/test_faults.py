@@ -238,33 +238,43 @@ async def test_a_kill_is_a_kill(mock_clock: trio.abc.Clock, store: Any, caplog: 
 
 
 async def test_what_shields_itself_from_the_kill_is_a_ghost(mock_clock: trio.abc.Clock) -> None:
-    """It runs on, beside the new process, and changes nothing."""
+    """It runs on, beside the new process, and changes nothing; nor does what it had started elsewhere."""
     jobs = some_jobs()
     ghosts: list[str] = []
+
+    async def enqueues_later() -> None:
+        await trio.sleep(30)
+        try:
+            await jobs.enqueue("work")
+        except OutcomeUnknown as error:
+            ghosts.append(str(error))
+
+    @jobs.task("hire")
+    async def hire(_: object, ctx: Context) -> None:
+        if ctx.attempt == 1:
+            ctx.app.start_soon(enqueues_later)
+            await trio.sleep_forever()
 
     @jobs.task("haunt")
     async def haunt(_: object, ctx: Context) -> str:
         if ctx.attempt > 1:
             return "second"
         with trio.CancelScope(shield=True):
-            await trio.sleep(30)
-            try:
-                await jobs.enqueue("work")
-            except OutcomeUnknown as error:
-                ghosts.append(str(error))
+            await enqueues_later()
         return "first"
 
-    async with simulate(jobs) as world:
-        result = await jobs.enqueue("haunt")
-        await world.settle()
-        await world.crash()
-        await world.restart()
-        await world.advance(minutes=1)
+    for task in ("haunt", "hire"):
+        async with trio.open_nursery() as nursery, simulate(jobs, app=nursery) as world:
+            result = await jobs.enqueue(task)
+            await world.settle()
+            await world.crash()
+            await world.restart()
+            await world.advance(minutes=1)
 
-        assert ["memory: whether the last commit is durable is unknown (its process was killed)"] == ghosts
-        assert "second" == world.history(result.run_id).result
-        assert ["crashed", "succeeded"] == outcomes(world, result.run_id)
-        assert 1 == len(world.runs())
+            assert ["memory: whether the last commit is durable is unknown (its process was killed)"] == ghosts
+            assert ["crashed", "succeeded"] == outcomes(world, result.run_id)
+            assert 1 == len(world.runs())
+            ghosts.clear()
 
 
 async def test_whoever_waits_for_a_killed_process_learns_that_it_cannot_know(mock_clock: trio.abc.Clock) -> None:

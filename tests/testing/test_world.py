@@ -201,6 +201,32 @@ def test_the_whole_history_follows_from_the_seed(store: Literal["memory", "sqlit
     assert first != other
 
 
+def test_the_order_of_one_moment_follows_from_the_seed() -> None:
+    """Many who wait for one event go on in an order that is the same each time, and another with another seed."""
+
+    async def main(seed: int) -> list[int]:
+        order: list[int] = []
+
+        async def wait(n: int) -> None:
+            await event.wait()
+            order.append(n)
+
+        async with simulate(some_jobs(), seed=seed) as world, trio.open_nursery() as nursery:
+            event = trio.Event()
+            for n in range(30):
+                nursery.start_soon(wait, n)
+            await world.settle()
+            event.set()
+            await world.settle()
+        return order
+
+    orders = [tuple(run(main, 1)) for _ in range(3)]
+
+    assert {orders[0]} == set(orders)
+    assert orders[0] != tuple(run(main, 2))
+    assert list(range(30)) == sorted(orders[0])
+
+
 def test_both_stores_tell_the_same_story() -> None:
     """What a test finds in memory is what it would find on disk."""
     memory, sqlite = run(story, 3, "memory"), run(story, 3, "sqlite")
