@@ -388,6 +388,11 @@ async def test_a_handler_that_outlives_its_runtime_stays_running(mock_clock: tri
         assert 100.0 == trio.current_time()
         await world.until_idle()
         assert ["crashed", "succeeded"] == outcomes(world, result.run_id)
+        world.script("work", [Swallow(100, Return("late"))])
+        await jobs.enqueue("work")
+        await world.settle()
+
+    assert 200.0 == trio.current_time()
 
 
 async def test_a_world_runs_on_any_store(mock_clock: trio.abc.Clock) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -23,7 +24,10 @@ from callsheet import (
     Status,
     UnknownTask,
 )
+from callsheet.store.contract import Claim
+from callsheet.store.records import Now
 from callsheet.testing import Raise, RealClock, Return, Sleep, StillBusy, World, WrongBooks, run, simulate
+from callsheet.testing.order import repeatable
 
 
 def some_jobs(**options: Any) -> Jobs:
@@ -55,6 +59,20 @@ async def test_time_stands_still_until_the_world_is_asked_to_move_it(mock_clock:
         assert [Status.SCHEDULED, Status.SCHEDULED] == [at_first, just_before]
         assert Status.SUCCEEDED is world.history(run_id).run.status
         assert datetime(2027, 1, 15, 14, tzinfo=UTC) == world.now
+
+
+async def test_time_that_flowed_stands_still_again(mock_clock: trio.testing.MockClock) -> None:
+    """After `advance`, also one inside `flowing`, the clock is as the test had it."""
+    async with simulate(some_jobs()) as world:
+        await world.advance(seconds=1)
+        assert math.inf == mock_clock.autojump_threshold
+        with world.flowing():
+            await world.advance(seconds=1)
+            await trio.sleep(5)
+        assert math.inf == mock_clock.autojump_threshold
+        assert 7.0 == trio.current_time()
+
+    assert math.inf == mock_clock.autojump_threshold
 
 
 async def test_what_falls_due_while_time_goes_by_happens_at_its_own_time(mock_clock: trio.abc.Clock) -> None:
@@ -153,12 +171,12 @@ async def test_the_wall_clock_can_be_set(mock_clock: trio.abc.Clock) -> None:
         assert start == world.now
         world.step_wall(timedelta(hours=2))
         assert start + timedelta(hours=2) == world.now
-        await world.advance(minutes=5)  # whoever waits for a time of day looks now and then
+        await world.settle()
 
         assert Status.SUCCEEDED is world.history(at_ten.run_id).run.status
         assert Status.SCHEDULED is world.history(delayed.run_id).run.status
         world.set_wall(start)
-        await world.advance(minutes=85)
+        await world.advance(minutes=90)
         assert Status.SUCCEEDED is world.history(delayed.run_id).run.status
 
 
@@ -225,6 +243,19 @@ def test_the_order_of_one_moment_follows_from_the_seed() -> None:
     assert {orders[0]} == set(orders)
     assert orders[0] != tuple(run(main, 2))
     assert list(range(30)) == sorted(orders[0])
+
+
+def test_this_trio_has_what_the_order_is_made_of() -> None:
+    """The one place that knows private names of trio: where they are gone, the order of one moment is trio's again."""
+    from trio._core import _run
+
+    before, state = _run._ALLOW_DETERMINISTIC_SCHEDULING, _run._r.getstate()
+
+    with repeatable(1):
+        assert _run._ALLOW_DETERMINISTIC_SCHEDULING
+        assert state != _run._r.getstate()
+
+    assert (before, state) == (_run._ALLOW_DETERMINISTIC_SCHEDULING, _run._r.getstate())
 
 
 def test_both_stores_tell_the_same_story() -> None:
@@ -393,6 +424,29 @@ async def test_books_that_are_wrong_fail_the_test(mock_clock: trio.abc.Clock) ->
         caught.value
     )
     assert "the counter of queued runs of work on default/j-jobs says 0, and there are 1" in str(caught.value)
+
+
+async def test_what_handlers_saw_is_compared_with_the_books(mock_clock: trio.abc.Clock) -> None:
+    """Two attempts at a time, one twice, one that the store does not know, and a run that nobody runs."""
+    jobs = some_jobs()
+
+    with pytest.raises(WrongBooks) as caught:
+        async with simulate(jobs) as world:
+            left = (await jobs.enqueue("work", delay=10)).run_id
+            done = (await jobs.enqueue("work")).run_id
+            await world.until_idle()
+            for attempt in (1, 2):
+                world._ledger.begins(done, attempt, "work")
+            stranger = Claim("stranger", b"s" * 16, (world.runs()[0].lane,), 1, 1)
+            store = world.runtime.store.inner  # type: ignore[attr-defined]
+            store.write([stranger], Now(world.runs()[0].due_us, 0))
+
+    assert (
+        f"run {done} began attempt 1 twice",
+        f"run {done} began attempt 2 while attempt 1 was on stage",
+        f"run {done} played attempt 2, which the store does not know",
+        f"run {left} of work on default/j-jobs is running though its process has closed, and no handler outlived that",
+    ) == caught.value.wrongs
 
 
 def _spoil(world: World, run_id: str) -> None:
