@@ -245,17 +245,18 @@ def test_the_order_of_one_moment_follows_from_the_seed() -> None:
     assert list(range(30)) == sorted(orders[0])
 
 
-def test_this_trio_has_what_the_order_is_made_of() -> None:
+def test_this_trio_has_what_the_order_is_made_of(monkeypatch: pytest.MonkeyPatch) -> None:
     """The one place that knows private names of trio: where they are gone, the order of one moment is trio's again."""
     from trio._core import _run
 
-    before, state = _run._ALLOW_DETERMINISTIC_SCHEDULING, _run._r.getstate()
+    monkeypatch.setattr(_run, "_ALLOW_DETERMINISTIC_SCHEDULING", False)  # as it is without hypothesis
+    state = _run._r.getstate()
 
     with repeatable(1):
         assert _run._ALLOW_DETERMINISTIC_SCHEDULING
         assert state != _run._r.getstate()
 
-    assert (before, state) == (_run._ALLOW_DETERMINISTIC_SCHEDULING, _run._r.getstate())
+    assert (False, state) == (_run._ALLOW_DETERMINISTIC_SCHEDULING, _run._r.getstate())
 
 
 def test_both_stores_tell_the_same_story() -> None:
