@@ -131,7 +131,7 @@ def test_a_kill_at_any_commit_loses_nothing(when: str, store: str) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_acknowledged_survives_a_store_that_fails_in_thousands_of_worlds() -> None:
+def test_what_is_acknowledged_survives_a_store_that_fails_in_a_thousand_worlds() -> None:
     """The same for very many seeds, some over SQLite."""
     for seed in range(10_000, 12_000):
         told(partial(story, seed, "sqlite" if seed % 20 == 0 else "memory"), f"this was seed {seed}")
