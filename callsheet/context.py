@@ -8,7 +8,7 @@ Not here: what only a plain function needs (`sync_context`).
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Unpack
 
 from attrs import define, field
@@ -17,6 +17,7 @@ from .actors.run import RunActor
 from .enqueue import EnqueueOptions, EnqueueResult
 from .progress import MAX_PROGRESS, Progress
 from .store import codec
+from .store.records import instant
 
 if TYPE_CHECKING:
     from .job import Job
@@ -24,11 +25,6 @@ if TYPE_CHECKING:
     from .task import Task
 
 _log = logging.getLogger("callsheet.run")
-
-
-def instant(us: int) -> datetime:
-    """Microseconds UTC as an aware datetime."""
-    return datetime.fromtimestamp(us // 1_000_000, UTC).replace(microsecond=us % 1_000_000)
 
 
 @define(eq=False)

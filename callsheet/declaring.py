@@ -37,6 +37,8 @@ class Declare:
     def __call__(self, handler: Callable[[P, SyncContext], R]) -> Task[P, R]: ...
     def __call__(self, handler: Callable[..., Any]) -> Task[Any, Any]:
         """Declare it. Raises TypeError when it has another form, and AlreadyDeclared."""
+        if isinstance(handler, Task):
+            raise TypeError(f"task {self._declared.name!r} needs a function: {handler.name!r} is a task already")
         form = form_of(f"task {self._declared.name!r}", handler)
         task: Task[Any, Any] = Task(self._jobs, handler, self._declared, form)
         self._jobs.add(task)

@@ -89,6 +89,8 @@ def new_run(
 
     Raises InvalidSchedule, InvalidOption, InvalidName, UnknownQueue, PayloadInvalid, PayloadTooLarge, TypeError.
     """
+    if options:
+        check_known(options)
     if task.payload_type is not None:
         codec.check(payload, task.payload_type)
     body = codec.encode(payload, limit=task.jobs.max_payload)
@@ -124,12 +126,16 @@ def _asked(task: Task[Any, Any], payload: object, body: bytes, options: EnqueueO
     return typing.cast("EnqueueOptions", {**options, **wanted}) if wanted else options
 
 
-def _with_options(run: NewRun, task: Task[Any, Any], options: EnqueueOptions, seams: Seams, by: Clock) -> NewRun:
-    """`run` with what `options` say put in; options are rare where speed counts, so each may cost a copy."""
-    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+def check_known(options: EnqueueOptions) -> None:
+    """Raises TypeError that names an option which `enqueue` does not have."""
     unknown = options.keys() - EnqueueOptions.__annotations__.keys()
     if unknown:
         raise TypeError(f"enqueue has no option {min(unknown)!r}; it has {', '.join(EnqueueOptions.__annotations__)}")
+
+
+def _with_options(run: NewRun, task: Task[Any, Any], options: EnqueueOptions, seams: Seams, by: Clock) -> NewRun:
+    """`run` with what `options` say put in; options are rare where speed counts, so each may cost a copy."""
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     changes: dict[str, Any] = {}
     if "run_id" in given:
         changes["id"] = check_name(given["run_id"], "run_id")

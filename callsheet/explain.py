@@ -14,11 +14,10 @@ from typing import Final, TypeAlias
 
 from attrs import frozen
 
-from .context import instant
 from .store.arithmetic import is_due
 from .store.errors import StoreFull
 from .store.policy import DEATHS_BEFORE_SUSPECT
-from .store.records import Count, Now, Owner, Run, Status
+from .store.records import Count, Now, Owner, Run, Status, instant
 from .supervisor.limits import QueueLimits
 
 

@@ -17,7 +17,6 @@ import trio
 
 from . import enqueue as enqueueing
 from .config import Definition, JobsConfig, config_of, definition_of
-from .context import instant
 from .declaring import Declare
 from .enqueue import EnqueueOptions, EnqueueResult, Entry
 from .errors import (
@@ -43,7 +42,7 @@ from .snapshot import RECENT, JobsSnapshot, Stats, stats_of
 from .store.codec import DEFAULT_LIMIT, HARD_LIMIT
 from .store.contract import Conflict, Insert, Inserted
 from .store.policy import DEFAULT_RETRY, Retry
-from .store.records import Owner, RunFilter
+from .store.records import Owner, RunFilter, instant
 from .task import Task
 
 if TYPE_CHECKING:
@@ -52,6 +51,7 @@ if TYPE_CHECKING:
 
 P = TypeVar("P")
 J = TypeVar("J", bound=Job)
+K = TypeVar("K")
 
 current_runtime: Final[ContextVar[Runtime]] = ContextVar("callsheet_runtime")
 """The runtime whose block, or whose handler, we are in."""
@@ -86,7 +86,7 @@ class Jobs:
     ) -> None:
         self.name = check_name(name, "name of a Jobs instance")
         self.namespace = check_namespace(namespace)
-        self.policy = DEFAULT_RETRY.over(retry)
+        self.policy = DEFAULT_RETRY.over(_made_of(Retry, retry, "retry"))
         self.timeout_us = None if timeout is None else enqueueing.timeout_us(timeout)
         self.max_payload = _max_payload(max_payload)
         self.stuck_after_s = stuck_after_s(stuck_after)
@@ -99,9 +99,13 @@ class Jobs:
         self.runs = Runs(self)
         self.queues = Queues(self)
         self._open: list[Runtime] = []
-        default = queue or Queue()
+        default = _made_of(Queue, queue, "queue") or Queue()
         self._add_queue(default, default.name or f"{name}-jobs")
+        if not isinstance(queues, Sequence) or isinstance(queues, str):
+            raise TypeError(f'queues must be a list, as in queues=[Queue("mail")], not {type(queues).__name__}')
         for each in queues:
+            if not isinstance(each, Queue):
+                raise TypeError(f'queues must hold Queues, as in queues=[Queue("mail")], not {type(each).__name__}')
             if each.name is None:
                 raise AlreadyDeclared(self.identity, "a queue without a name", "only the default queue may have none")
             self._add_queue(each, each.name)
@@ -176,6 +180,8 @@ class Jobs:
 
         Raises InvalidName, UnknownQueue, AlreadyDeclared, InvalidOption, or TypeError when the handler has another form.
         """
+        if not isinstance(name, str) and callable(name):
+            raise TypeError('@jobs.task needs the name of the task: write @jobs.task("send-mail") above the function')
         return Declare(self, declared(self, name, options))
 
     @overload
@@ -383,7 +389,10 @@ class Jobs:
         dedupes to its first; one entry with on_conflict="raise" makes the whole call strict.
         """
         runtime = self.runtime()
-        listed = list(entries)
+        listed = [entries] if isinstance(entries, Entry) else list(entries)
+        for each in listed:
+            if not isinstance(each, Entry):
+                raise TypeError(f"enqueue_many takes entries, made by task.entry(payload), not {type(each).__name__}")
         if len(listed) > enqueueing.MAX_ENTRIES:
             raise TooMany(len(listed), enqueueing.MAX_ENTRIES)
         if not listed:
@@ -435,6 +444,12 @@ def _at(options: EnqueueOptions, when: EnqueueOptions) -> EnqueueOptions:
         if options.get(name) is not None:
             raise InvalidSchedule(name, "the second argument says when")
     return {**options, **when}
+
+
+def _made_of(kind: type[K], value: object, what: str) -> K | None:
+    if value is None or isinstance(value, kind):
+        return value
+    raise TypeError(f"{what} must be a {kind.__name__}, as in {what}={kind.__name__}(…), not {type(value).__name__}")
 
 
 def _max_payload(limit: object) -> int:

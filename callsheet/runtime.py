@@ -369,6 +369,9 @@ def _check(jobs: tuple[Jobs, ...], options: OpenOptions) -> float:
             twice = each.declared_queues.keys() & other.declared_queues.keys()
             if each is not other and twice:
                 raise InvalidOption("jobs", f"two of them declare the queue {min(twice)}")
+    monitor = options.get("monitor")
+    if monitor is not None and not hasattr(monitor, "port"):
+        raise TypeError(f"monitor must be a Monitor, as in monitor=Monitor(), not {type(monitor).__name__}")
     if options.get("max_running") is not None:
         check_int(options["max_running"], "max_running", MAX_CONCURRENCY)
     try:

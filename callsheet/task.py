@@ -7,7 +7,7 @@ Rule: made by a declaration, and checked by then. Not here: what may be a handle
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, Unpack
 
 from attrs import define, field
 
@@ -84,6 +84,13 @@ class Task(Generic[P, R]):
     def stuck_after_s(self) -> float:
         """How long a handler may go on after it was told to stop, before its run is shown as stuck."""
         return self.declared.stuck_after_s
+
+    def __call__(self, *_arguments: object, **_options: object) -> NoReturn:
+        """A task is requested, not called. Raises TypeError that says how."""
+        raise TypeError(
+            f"task {self.name!r} is not called: `await task.enqueue(payload)` requests a run of it, and "
+            "`task.handler(payload, ctx)` is the function"
+        )
 
     async def enqueue(self, payload: P, **options: Unpack[EnqueueOptions]) -> EnqueueResult:
         """As `Jobs.enqueue`, for this task, with the payload's type checked."""

@@ -9,6 +9,7 @@ Not here: how a record is stored (`codec`, `sqlite`), which change is legal (`li
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
 from typing import Final
 
@@ -26,6 +27,11 @@ REPLAYS_TOLD: Final = 50
 """Replays that a run's history names: enough to find what became of it; `RunFilter.replay_of` lists them all."""
 NO_LIMIT: Final = 0
 """As a `global_limit`: as many running rows as there are slots for, whatever the code says."""
+
+
+def instant(us: int) -> datetime:
+    """Microseconds UTC as an aware datetime."""
+    return datetime.fromtimestamp(us // 1_000_000, UTC).replace(microsecond=us % 1_000_000)
 
 
 class Status(StrEnum):
@@ -240,6 +246,41 @@ class Run:
     progress: bytes | None
     """The last that any attempt told; it stays when the attempt ends, and the run."""
 
+    @property
+    def run_id(self) -> str:
+        """Its id, by the name that calls and results have for it."""
+        return self.id
+
+    @property
+    def task(self) -> str:
+        """The name of its task when it was requested."""
+        return self.lane.task
+
+    @property
+    def queue(self) -> str:
+        """The name of its queue, without the namespace."""
+        return self.lane.queue.partition("/")[2]
+
+    @property
+    def created_at(self) -> datetime:
+        """When it was requested."""
+        return instant(self.created_us)
+
+    @property
+    def due_at(self) -> datetime:
+        """When it was, or is, to start next."""
+        return instant(self.due_us)
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When its current attempt was claimed, while it is running."""
+        return None if self.started_us is None else instant(self.started_us)
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """When it ended."""
+        return None if self.ended_us is None else instant(self.ended_us)
+
 
 @frozen
 class Attempt:
@@ -262,6 +303,16 @@ class Attempt:
         """The attempt's own id: the run's id and the ordinal."""
         return f"{self.run_id}.{self.n}"
 
+    @property
+    def started_at(self) -> datetime:
+        """When it was claimed."""
+        return instant(self.started_us)
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """When it ended."""
+        return None if self.ended_us is None else instant(self.ended_us)
+
 
 @frozen
 class Transition:
@@ -276,6 +327,11 @@ class Transition:
     at_us: int
     attempt: int
     cause: str | None = None
+
+    @property
+    def at(self) -> datetime:
+        """When it happened."""
+        return instant(self.at_us)
 
 
 @frozen

@@ -26,7 +26,6 @@ from ..actors.calendar import Look
 from ..actors.cancellation import raise_as_it_was, single, without_cancelled
 from ..actors.run import RunActor
 from ..actors.seams import Seams
-from ..context import instant
 from ..enqueue import EnqueueOptions
 from ..errors import InvalidOption, RunNotFound, UnknownTask
 from ..jobs import Jobs
@@ -36,7 +35,7 @@ from ..store import codec
 from ..store.contract import Command, Reader, Store, Unregister
 from ..store.memory import MemoryStore
 from ..store.memory_tables import Tables
-from ..store.records import Clock, Now, Owner, Run, RunFilter, Status
+from ..store.records import Clock, Now, Owner, Run, RunFilter, Status, instant
 from ..supervisor import paths
 from ..task import Task
 from . import books

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 import trio
 
@@ -18,7 +20,7 @@ from callsheet import (
     Status,
 )
 
-from .house import Place, open_house, settle
+from .house import NOON_NS, Place, open_house, settle
 
 
 def shop(name: str = "shop") -> Jobs:
@@ -172,3 +174,26 @@ async def test_the_snapshot_shows_everything_at_a_glance(autojump_clock: trio.ab
             registered.tasks,
             registered.queues,
         )
+
+
+async def test_a_run_tells_what_people_ask_in_plain_words(autojump_clock: trio.abc.Clock, place: Place) -> None:
+    """Its id, task and queue by the names that calls take, and times as aware datetimes."""
+    jobs = shop()
+    async with open_house(place, jobs) as runtime:
+        receipt = await jobs.enqueue("add", [1], delay=90, queue="slow")
+        running = await jobs.enqueue("sleep", 1000)
+        await settle()
+        on = (await jobs.runs.get(running.run_id)).run
+        await runtime.until_idle()
+        page = await jobs.runs.list(task="add")
+        details = await jobs.runs.get(receipt.run_id)
+    (run,) = page.runs
+
+    noon = datetime.fromtimestamp(NOON_NS / 1e9, UTC)
+    assert (receipt.run_id, "add", "slow") == (run.run_id, run.task, run.queue)
+    assert (noon, noon + timedelta(seconds=90)) == (run.created_at, run.due_at)
+    assert run.ended_at is not None
+    assert 90 == round((run.ended_at - noon).total_seconds())
+    assert (None, noon) == (run.started_at, on.started_at)
+    assert (run.ended_at, run.ended_at) == (details.attempts[0].ended_at, details.transitions[-1].at)
+    assert 90 == round((details.attempts[0].started_at - noon).total_seconds())

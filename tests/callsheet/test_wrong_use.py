@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -306,3 +306,45 @@ async def test_which_runtime_is_meant_must_be_clear(autojump_clock: trio.abc.Clo
             assert third is jobs.runtime()
         first.stop()
         second.stop()
+
+
+@pytest.mark.parametrize(
+    ("declare", "says"),
+    [
+        (lambda: Jobs("a", queue="mail"), r"queue must be a Queue, as in queue=Queue\(…\), not str"),  # type: ignore[arg-type]
+        (lambda: Jobs("a", queues=["mail"]), r'queues must hold Queues, as in queues=\[Queue\("mail"\)\], not str'),  # type: ignore[list-item]
+        (lambda: Jobs("a", queues="mail"), "queues must be a list"),  # type: ignore[arg-type]
+        (lambda: Jobs("a", retry=3), r"retry must be a Retry, as in retry=Retry\(…\), not int"),  # type: ignore[arg-type]
+        (lambda: Jobs("a").task(print), r'write @jobs.task\("send-mail"\) above the function'),  # type: ignore[arg-type]
+    ],
+)
+def test_a_declaration_of_the_wrong_kind_says_how_it_is_written(declare: Callable[[], object], says: str) -> None:
+    """A sentence that names the argument, not an attribute of it that is missing."""
+    with pytest.raises(TypeError, match=says):
+        declare()
+
+
+async def test_calls_of_the_wrong_kind_say_how_they_are_written(autojump_clock: trio.abc.Clock, memory: Place) -> None:
+    """A monitor that is none, entries that are none, an option that is none, a task that is called: nothing was stored."""
+    jobs = Jobs("a")
+
+    @jobs.task("greet")
+    async def greet(name: str, ctx: Context) -> None:
+        pass
+
+    with pytest.raises(TypeError, match=r"monitor must be a Monitor, as in monitor=Monitor\(\), not bool"):
+        async with open_house(memory(), jobs, monitor=True):
+            pass
+    with pytest.raises(TypeError, match=r"task 'greet' is not called: `await task\.enqueue"):
+        greet("Ada")
+    with pytest.raises(TypeError, match="task 'again' needs a function: 'greet' is a task already"):
+        jobs.task("again")(greet)
+    async with open_house(memory, jobs):
+        for wrong in ([("greet", "Ada")], [greet], ["greet"]):
+            with pytest.raises(TypeError, match=r"enqueue_many takes entries, made by task\.entry"):
+                await jobs.enqueue_many(wrong)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="enqueue has no option 'name'"):
+            await jobs.enqueue("greet", name="Ada")  # type: ignore[call-overload]
+
+        assert 0 == (await jobs.stats()).total
+        assert 1 == len(await jobs.enqueue_many(greet.entry("Ada")))  # type: ignore[arg-type]
