@@ -51,7 +51,7 @@ async def user(jobs: Jobs, world: World, chance: random.Random, acked: dict[str,
                 if (await jobs.runs.cancel(run_id)).canceled:
                     canceled.add(run_id)
             except CallsheetError:
-                acked.pop(run_id)  # it may have been canceled
+                acked.pop(run_id, None)  # it may have been canceled
         await trio.sleep(chance.uniform(0, 3))
 
 
@@ -132,6 +132,6 @@ def test_a_kill_at_any_commit_loses_nothing(when: str, store: str) -> None:
 
 @pytest.mark.slow
 def test_what_is_acknowledged_survives_a_store_that_fails_in_a_thousand_worlds() -> None:
-    """The same for very many seeds, some over SQLite."""
-    for seed in range(10_000, 12_000):
+    """The same for a thousand seeds, some over SQLite."""
+    for seed in range(10_000, 11_000):
         told(partial(story, seed, "sqlite" if seed % 20 == 0 else "memory"), f"this was seed {seed}")
