@@ -22,6 +22,7 @@ from ..store.records import SPENDING, Claimed, Outcome, OutcomeKind
 from . import ending
 from .cancellation import is_cancellation
 from .control import AttemptStopped
+from .leaks import close_nurseries
 from .stage import Stage
 from .timers import Timer
 
@@ -140,7 +141,12 @@ class RunActor:
         value: object = None
         try:
             with self._scope:
-                value = await self.perform(self)
+                try:
+                    value = await self.perform(self)
+                finally:
+                    task = trio.lowlevel.current_task()
+                    if task.child_nurseries:
+                        await close_nurseries(task)
         except Unreadable as error:
             return ending.of_unreadable(error.__cause__ or error)
         except BaseException as error:

@@ -17,12 +17,13 @@ from . import bulk
 from . import enqueue as enqueueing
 from .bulk import BulkResult
 from .enqueue import EnqueueResult
-from .errors import InvalidOption, ResultNotKept, RunFailed, RunNotFinished, RunNotFound, WaitTimeout
+from .errors import InvalidOption, NotOpen, ResultNotKept, RunFailed, RunNotFinished, RunNotFound, WaitTimeout
 from .explain import Explanation, Facts, QueueFacts, explain
 from .names import MAX_KEY, check_name
 from .store import codec
 from .store.arithmetic import is_due
 from .store.contract import Cancel, CancelAnswer, Insert, Inserted
+from .store.errors import OutcomeUnknown, StoreClosed
 from .store.policy import seconds
 from .store.records import Attempt, Clock, History, NewRun, Now, Run, RunFilter, Snapshot, Status, Transition
 from .supervisor import paths
@@ -167,14 +168,20 @@ class Runs:
         runtime closes meanwhile.
         """
         timeout_s = None if timeout is None else seconds(timeout, "timeout")
-        runtime = self._jobs.runtime()
+        asked, runtime = _text(run_id), self._jobs.runtime()
         clock = runtime.seams.clock
         until_s = math.inf if timeout_s is None else clock.mono_s() + timeout_s
         while True:
             with runtime.hub.watch(run_id) as ended:
-                run = (await self._find(run_id)).run
+                try:  # of this runtime: another one that opens meanwhile would tell us nothing
+                    history = await runtime.read(lambda reader: reader.get(asked))
+                except (StoreClosed, OutcomeUnknown) as error:
+                    raise NotOpen(self._jobs.identity) from error
+                run = self._own(asked, history).run
                 if run.status.is_final:
                     return run
+                if not runtime.is_open:
+                    raise NotOpen(self._jobs.identity)
                 if clock.mono_s() >= until_s:
                     raise WaitTimeout(run_id, run.status, timeout_s or 0.0)
                 with trio.move_on_at(until_s):

@@ -446,3 +446,28 @@ async def test_pages_follow_one_another_without_gap_or_repeat(autojump_clock: tr
         assert made[::-1] == [each for page in pages for each in page]
         exact = await jobs.runs.list(limit=28)
         assert (28, None) == (len(exact.runs), exact.next)
+
+
+async def test_a_wait_ends_with_its_runtime_also_when_another_one_opens(
+    autojump_clock: trio.abc.Clock, place: Place
+) -> None:
+    """It is told that the runtime closed; the next one's news would never reach it."""
+    jobs, _ = sleepers()
+    told: list[type[Exception]] = []
+
+    async def wait(run_id: str) -> None:
+        try:
+            await jobs.runs.wait(run_id)
+        except NotOpen as error:
+            told.append(type(error))
+
+    async with trio.open_nursery() as nursery:
+        async with open_house(place, jobs, work=False):
+            run = await jobs.enqueue("sleep", 1)
+            nursery.start_soon(wait, run.run_id)
+            await trio.sleep(1)
+        async with open_house(place, jobs) as runtime:
+            await runtime.until_idle()
+            await trio.sleep(1)
+
+            assert [NotOpen] == told

@@ -158,6 +158,36 @@ async def tidies_up(_: object, ctx: Context) -> None:
 # ---------------------------------------------------------------- trio's rules, broken
 
 
+async def leaves_a_nursery_open(_: object, ctx: Context) -> int:
+    await trio.open_nursery().__aenter__()
+    return 1
+
+
+async def leaves_two_nurseries_with_children(_: object, ctx: Context) -> int:
+    for _ in range(2):
+        nursery = await trio.open_nursery().__aenter__()
+        nursery.start_soon(trio.sleep_forever)
+        nursery.start_soon(complains, None, ctx)
+    await trio.sleep(0.25)
+    return 1
+
+
+async def leaves_a_nursery_and_raises(_: object, ctx: Context) -> None:
+    await trio.open_nursery().__aenter__()
+    raise ValueError("no")
+
+
+async def leaves_a_nursery_with_a_scope_in_it(_: object, ctx: Context) -> None:
+    await trio.open_nursery().__aenter__()
+    trio.CancelScope().__enter__()
+
+
+async def waits_in_a_nursery_that_it_leaves_open(_: object, ctx: Context) -> None:
+    nursery = await trio.open_nursery().__aenter__()
+    nursery.start_soon(trio.sleep_forever)
+    await trio.sleep_forever()
+
+
 async def strays(_: object, ctx: Context) -> None:
     with trio.CancelScope() as scope:
         scope.cancel()
@@ -303,6 +333,14 @@ ZOO: Final[dict[str, Row]] = {
     "raises a Cancelled of another scope": fails(strays, "Cancelled"),
     "makes a Cancelled": fails(makes_a_cancelled, "TypeError"),
     "leaves a scope open": fails(leaves_a_scope_open, "RuntimeError"),
+    "leaves a nursery open": fails(leaves_a_nursery_open, "NurseryLeftOpen"),
+    "leaves two nurseries open, with children": fails(leaves_two_nurseries_with_children, "NurseryLeftOpen"),
+    "leaves a nursery open, and raises": fails(leaves_a_nursery_and_raises, "NurseryLeftOpen"),
+    "leaves a nursery open, with a scope in it": fails(leaves_a_nursery_with_a_scope_in_it, "NurseryLeftOpen"),
+    "leaves a nursery open, and times out": times_out(waits_in_a_nursery_that_it_leaves_open),
+    "leaves a nursery open, and is canceled": is_canceled(
+        waits_in_a_nursery_that_it_leaves_open, "raised NurseryLeftOpen"
+    ),
     "leaves a generator": succeeds(leaves_a_generator, 0),
     "cancels itself": Row(cancels_itself, CANCELED, Status.CANCELED),
     "cancels itself and goes on": Row(cancels_itself_and_goes_on, CANCELED, Status.CANCELED, late="returned a value"),

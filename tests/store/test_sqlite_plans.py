@@ -49,6 +49,7 @@ FAILED = Verdict(Move.EXHAUST, OutcomeKind.FAILED, error=Error("ValueError", "no
 FILTERS: dict[str, tuple[Any, ...]] = {
     "jobs": ("app/main",),
     "task": ("mail",),
+    "also_tasks": (("hook",),),
     "queue": ("app/main-jobs",),
     "status": tuple(Status),
     "idempotency_key": ("key-3",),
