@@ -95,13 +95,19 @@ class RandomIds:
 
     _bits: Callable[[int], int] = secrets.randbits
     _last: int = field(default=0, init=False)
+    _high: int = field(default=-1, init=False)
+    """The upper 110 bits of the id before; they rarely change, and their text is kept."""
+    _begins: str = field(default="", init=False)
 
     def run_id(self, at_us: int) -> str:
         """See `Ids.run_id`."""
         stamp = at_us // 1000 << 80
         # the top bit of the random part stays free, so that counting up never reaches the next millisecond
-        self._last = self._last + 1 if self._last >= stamp else stamp | self._bits(79)
-        return crockford(self._last)
+        number = self._last = self._last + 1 if self._last >= stamp else stamp | self._bits(79)
+        if number >> 20 != self._high:
+            self._high = number >> 20
+            self._begins = crockford(number)[:22]
+        return self._begins + _PAIRS[number >> 10 & 1023] + _PAIRS[number & 1023]
 
     def claim_id(self) -> bytes:
         """See `Ids.claim_id`."""

@@ -86,7 +86,7 @@ def _rows(ledger: Ledger, runs: Sequence[NewRun]) -> list[Row]:
     """Values for `_COLUMNS`."""
     made: list[Row] = []
     last: Lane | None = None
-    lane, last_ms, begins, told_us = 0, -1, None, -1
+    lane, last_ms, begins, told_before_us = 0, -1, None, ledger.told_before_us
     for new in runs:
         if new.lane is not last:  # most runs of a command are of one lane
             last = new.lane
@@ -98,9 +98,10 @@ def _rows(ledger: Ledger, runs: Sequence[NewRun]) -> list[Row]:
             last_ms, begins = ms, stamp(new.created_us)
         timely = None
         if begins is not None and new.due_us >= new.created_us and new.id.startswith(begins):
-            timely, told_us = 1, max(told_us, new.created_us)
+            timely = 1
+            if new.created_us >= told_before_us:
+                told_before_us = ledger.tell(new.created_us)
         made.append((lane, status, payload, scope, *_AS_GIVEN(new), timely))
-    ledger.told(told_us)
     return made
 
 

@@ -47,7 +47,8 @@ class Ledger:
     _scopes: dict[str, int] = field(factory=dict)
     _counts: dict[tuple[int, int], int] = field(factory=dict)
     _moved: Counter[tuple[int, int]] = field(factory=Counter)
-    _told_before_us: int = 0
+    told_before_us: int = 0
+    """No timely id is of a later time than this."""
     _version: int = -1
     _others_wrote: bool = False
 
@@ -118,11 +119,11 @@ class Ledger:
         """How many runs of a queue run, whoever runs them."""
         return self._running[queue]
 
-    def told(self, created_us: int) -> None:
-        """There is a timely id of that time."""
-        if created_us >= self._told_before_us:
-            self._told_before_us = created_us + HOUR_US
-            self.db.execute(TELL_BEFORE, (self._told_before_us,))
+    def tell(self, created_us: int) -> int:
+        """There is a timely id of that time, and may be later ones. Returns before when."""
+        self.told_before_us = created_us + HOUR_US
+        self.db.execute(TELL_BEFORE, (self.told_before_us,))
+        return self.told_before_us
 
     def flush(self) -> None:
         """Write down how the counters changed; the last thing before a commit."""
@@ -147,7 +148,7 @@ class Ledger:
                 self._running[self.lane_of[lane].queue] += n
         self.overrides = {row[0]: override_of(row) for row in rows(self.db, _OVERRIDES)}
         self._scopes = {}
-        self._told_before_us = value(self.db, TOLD_BEFORE) or 0
+        self.told_before_us = value(self.db, TOLD_BEFORE) or 0
         self.ranges = {}
 
 
