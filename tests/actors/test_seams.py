@@ -84,3 +84,14 @@ async def test_the_steady_clock_follows_trio_and_the_wall_clock_its_owner(autoju
 
     assert 1_000_000_010_000_000 == clock.steady_us()
     assert 999_996_400_000_000 == clock.wall_us()
+
+
+def test_an_id_is_the_whole_number_also_where_its_kept_part_changes() -> None:
+    """Counting up passes from one run of 2 to the 20 into the next; another millisecond has another beginning."""
+    bits = (1 << 79) - (1 << 20) - 2
+    ids = RandomIds(lambda _: bits)
+
+    made = [ids.run_id(at_us) for at_us in (5_000, 5_000, 5_000, 5_000, 9_000, 5_000)]
+
+    first, later = 5 << 80 | bits, 9 << 80 | bits
+    assert [crockford(number) for number in (first, first + 1, first + 2, first + 3, later, later + 1)] == made
