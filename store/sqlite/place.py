@@ -19,6 +19,7 @@ import apsw
 
 from ..errors import CannotOpen, DamagedStore, ForeignDatabase, NewerSchema
 from .schema import APPLICATION_ID, SCHEMA, create, versions
+from .whereabouts import check_folder
 
 _MAGIC: Final = b"SQLite format 3\x00"
 SMALLEST: Final = 512
@@ -44,9 +45,9 @@ def resolve(name: str | os.PathLike[str]) -> str:
     return os.path.realpath(path)
 
 
-def check(path: str, *, make: bool) -> bool:
+def check(path: str, *, make: bool, anywhere: bool = False) -> bool:
     """
-    Whether there is a database at `path` (False: it has to be made).
+    Whether there is a database at `path` (False: it has to be made). anywhere: whatever folder it is in.
 
     Raises CannotOpen when a database cannot live there, DamagedStore when its parts do not fit.
     """
@@ -55,6 +56,8 @@ def check(path: str, *, make: bool) -> bool:
         if not folder.is_dir():
             raise CannotOpen(path, f"there is no folder {folder}")
         _check_writable(path, folder, "its folder is read-only")
+        if not anywhere:
+            check_folder(path, folder)
         there = Path(path).stat()
     except FileNotFoundError:
         there = None

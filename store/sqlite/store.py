@@ -62,11 +62,10 @@ class SqliteStore:
     """
     A store in one file.
 
-    name: a path, or `sqlite:///path`. exclusive: take the owner lock, as a runtime does that runs jobs;
-        without it the store
-    can be read and written, but others may run its jobs meanwhile. create: make a database where there is
-    none.
-    busy_s: how long to wait for somebody else's transaction.
+    name: a path, or `sqlite:///path`. exclusive: take the owner lock, as a runtime does that runs jobs; without it the store
+    can be read and written, but others may run its jobs meanwhile. create: make a database where there is none.
+    busy_s: how long to wait for somebody else's transaction. anywhere: also on a network file system, and in a folder where
+    everybody may replace files; at your own risk.
     """
 
     def __init__(
@@ -76,11 +75,13 @@ class SqliteStore:
         exclusive: bool = True,
         create: bool = True,
         busy_s: float = BUSY_S,
+        anywhere: bool = False,
     ) -> None:
         self._name = os.fspath(name)
         self._exclusive = exclusive
         self._create = create
         self._busy_s = busy_s
+        self._anywhere = anywhere
         self._path = self._name
         self._pid = 0
         self._lock: OwnerLock | None = None
@@ -110,7 +111,7 @@ class SqliteStore:
             raise StoreHeld(self._path, owner.pid, None)
         self._path = place.resolve(self._name)
         check_version(self._path)
-        there = place.check(self._path, make=self._create)
+        there = place.check(self._path, make=self._create, anywhere=self._anywhere)
         with contextlib.ExitStack() as undo:
             lock = None
             if self._exclusive or not there:

@@ -27,7 +27,7 @@ from callsheet.monitor.feed import Feed
 from callsheet.monitor.rows import stats_row
 from callsheet.store.errors import StoreBusy
 
-from .visitor import Rude, pass_time, rude, settled, token_of, until, watching
+from .visitor import Rude, Watcher, pass_time, rude, settled, token_of, until, watching
 
 MIB: Final = 1024 * 1024
 
@@ -110,6 +110,18 @@ async def work(jobs: Jobs, chance: random.Random, n: int) -> None:
                 await trio.sleep(chance.random() * 0.02)
 
 
+async def level(goal: int, quick: Watcher, *others: Watcher) -> None:
+    """All have the state of one moment: the tree may change in a quiet one too, when an actor looks around."""
+    while True:
+        await quick.until(lambda: quick.rev >= goal)
+        for each in others:
+            while each.rev < goal:
+                await each.next()
+        goal = max(each.rev for each in (quick, *others))
+        if all(each.rev == goal for each in (quick, *others)):
+            return
+
+
 # I40
 
 
@@ -128,11 +140,7 @@ async def test_a_snapshot_and_its_deltas_are_what_a_fresh_snapshot_says(
             await work(jobs, chance, 30)
             await quiet(runtime)
             async with watching(runtime) as fresh:
-                goal = feed_of(runtime).board.rev
-                await quick.until(lambda goal=goal: quick.rev >= goal)
-                for each in (slow, fresh):
-                    while each.rev < goal:
-                        await each.next()
+                await level(feed_of(runtime).board.rev, quick, slow, fresh)
                 counts, rows = await runtime.read(feed_module.read_recent)
                 for each in (quick, slow, fresh):
                     assert stats_row(counts) == each.state["stats"]

@@ -328,8 +328,9 @@ def public() -> Iterator[Path]:
 @pytest.mark.parametrize(
     ("where", "file", "folder_mode", "sentence"),
     [
-        ("jobs.db", 0o644, 0o777, "it is read-only"),
-        ("jobs.db", 0o600, 0o777, "it is read-only"),
+        ("jobs.db", 0o644, 0o1777, "it is read-only"),
+        ("jobs.db", 0o600, 0o1777, "it is read-only"),
+        ("jobs.db", 0o666, 0o777, "everybody may replace files in"),
         ("jobs.db", 0o666, 0o755, "its folder is read-only"),
         ("jobs.db", None, 0o755, "its folder is read-only"),
         ("jobs.db", 0o666, 0o700, "its folder is read-only"),
