@@ -21,7 +21,7 @@ demo: $(VENV)/.demo ## Deliver 1,000 webhooks, kill the worker half-way, count w
 	@$(BIN)/callsheet demo
 
 test: $(VENV)/.dev ## Run the tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 check: $(VENV)/.dev ## Formatting, lint, types, and the rules of the source tree
 	@$(BIN)/ruff format --check .

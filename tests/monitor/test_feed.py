@@ -113,7 +113,7 @@ async def work(jobs: Jobs, chance: random.Random, n: int) -> None:
 async def level(goal: int, quick: Watcher, *others: Watcher) -> None:
     """All have the state of one moment: the tree may change in a quiet one too, when an actor looks around."""
     while True:
-        await quick.until(lambda: quick.rev >= goal)
+        await quick.until(lambda goal=goal: quick.rev >= goal)
         for each in others:
             while each.rev < goal:
                 await each.next()
