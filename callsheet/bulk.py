@@ -1,8 +1,9 @@
 """
 Cancel or replay all runs that a filter matches, each answered for itself.
 
-Rule 1: each run is one guarded write, so a call that is cancelled or fails half-way has done what it has answered, and can be
-    made again: what is done is not done twice.
+Rule 1: a cancel is one guarded write, and a run that was replayed is passed over, so a call that is cancelled or fails half-way
+    can be made again: what is done is not done twice. Replays of one runtime take turns, page by page; two processes at the
+    same time, or a call that follows one whose write is still under way, may both replay a run.
 Rule 2: at most `limit` runs a call; `more` says that there are others.
 Not here: one run (`runs`), what a filter means (the store).
 """
@@ -125,9 +126,10 @@ async def replay_all(
     answers: list[Answered] = []
     room, before = limit, None
     while True:
-        page, before = await runtime.read(partial(_replayable, where, before=before, repeat=repeat))
-        wanted = _first(page, room)
-        answers += await _replay(runtime, wanted, again)
+        async with runtime.replaying:  # nobody reads what we are about to replay
+            page, before = await runtime.read(partial(_replayable, where, before=before, repeat=repeat))
+            wanted = _first(page, room)
+            answers += await _replay(runtime, wanted, again)
         if len(wanted) < len(page):
             return BulkResult(tuple(answers), more=True)
         if before is None:

@@ -176,6 +176,31 @@ async def test_all_that_is_dead_lettered_can_be_replayed_at_once(autojump_clock:
     assert 4 + 3 <= len(calls)
 
 
+async def test_of_two_bulk_replays_at_once_each_run_gets_one(
+    autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch, place: Place
+) -> None:
+    """As from a page whose button was pressed twice: every run is replayed by one of them."""
+    monkeypatch.setattr(bulk_module, "PAGE", 2)
+    jobs, _ = failing()
+    async with open_house(place, jobs) as runtime:
+        for n in range(5):
+            await jobs.enqueue("deliver", f"bad {n}")
+        await runtime.until_idle()
+        await jobs.queues.pause()
+        done: list[str] = []
+
+        async def replay() -> None:
+            result = await jobs.runs.replay_all()
+            done.extend(each.run_id for each in result.answers if each.done)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(replay)
+            nursery.start_soon(replay)
+
+        assert 5 == len(done) == len({*done})
+        assert [1] * 5 == [len((await jobs.runs.get(each)).replays) for each in done]
+
+
 async def test_a_bulk_replay_can_wait(autojump_clock: trio.abc.Clock, place: Place) -> None:
     """`delay` and `run_at` hold for all of them."""
     jobs, _ = failing()
