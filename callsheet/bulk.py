@@ -1,8 +1,9 @@
 """
 Cancel or replay all runs that a filter matches, each answered for itself.
 
-Rule 1: each run is one guarded write, so a call that is cancelled or fails half-way has done what it has answered, and can be
-    made again: what is done is not done twice.
+Rule 1: a cancel is one guarded write, and a run that was replayed is passed over, so a call that is cancelled or fails half-way
+    can be made again: what is done is not done twice. Replays of one runtime take turns, page by page; two processes at the
+    same time, or a call that follows one whose write is still under way, may both replay a run.
 Rule 2: at most `limit` runs a call; `more` says that there are others.
 Not here: one run (`runs`), what a filter means (the store).
 """
@@ -69,23 +70,35 @@ def check_limit(limit: object) -> int:
 
 async def cancel_all(runtime: Runtime, where: RunFilter, cause: str, limit: int) -> BulkResult:
     """Cancel what matches; without a status, what has not ended."""
-    answers: list[Answered] = []
     statuses = [each for each in Status if each not in FINAL] if where.status is None else [where.status]
-    for status in statuses:
-        before: str | None = None
-        while True:
-            room = limit - len(answers)
-            page = await runtime.read(
-                partial(_page, evolve(where, status=status), before=before, limit=min(PAGE, room) + 1)
-            )
-            wanted = page[: min(PAGE, room)]
-            answers += await _cancel(runtime, [run.id for run in wanted], cause)
-            if len(page) > room:
-                return BulkResult(tuple(answers), more=True)
-            if len(page) <= PAGE:
-                break
-            before = wanted[-1].id
-    return BulkResult(tuple(answers), more=False)
+    answers: dict[str, Answered] = {}
+    more, passes = False, 0
+    while not more:
+        found, passes = len(answers), passes + 1
+        for status in statuses:
+            more = more or await _cancel_pages(runtime, evolve(where, status=status), cause, answers, limit)
+        # statuses are read one after another: a run that went from one not read yet to one read already is in the next pass
+        if len(statuses) == 1 or (passes > 1 and len(answers) == found):
+            break
+    return BulkResult(tuple([answers[run_id] for run_id in sorted(answers, reverse=True)]), more)
+
+
+async def _cancel_pages(
+    runtime: Runtime, where: RunFilter, cause: str, answers: dict[str, Answered], limit: int
+) -> bool:
+    """Cancel what matches and was not answered before. Returns whether some of it is left, for there may be no more answers."""
+    before: str | None = None
+    while True:
+        page = await runtime.read(partial(_page, where, before=before, limit=PAGE))
+        wanted = [run.id for run in page if run.id not in answers]
+        room = limit - len(answers)
+        for each in await _cancel(runtime, wanted[:room], cause):
+            answers[each.run_id] = each
+        if len(wanted) > room:
+            return True
+        if len(page) < PAGE:
+            return False
+        before = page[-1].id
 
 
 async def _cancel(runtime: Runtime, run_ids: Sequence[str], cause: str) -> list[Answered]:
@@ -113,9 +126,10 @@ async def replay_all(
     answers: list[Answered] = []
     room, before = limit, None
     while True:
-        page, before = await runtime.read(partial(_replayable, where, before=before, repeat=repeat))
-        wanted = _first(page, room)
-        answers += await _replay(runtime, wanted, again)
+        async with runtime.replaying:  # nobody reads what we are about to replay
+            page, before = await runtime.read(partial(_replayable, where, before=before, repeat=repeat))
+            wanted = _first(page, room)
+            answers += await _replay(runtime, wanted, again)
         if len(wanted) < len(page):
             return BulkResult(tuple(answers), more=True)
         if before is None:

@@ -251,9 +251,10 @@ class Runs:
         """
         Replay all runs that match everything given; without a status, what is dead-lettered. Answered per run.
 
-        A run that was replayed before is passed over, and its last replay named, so that the call may be made again; `repeat`
-        replays it once more. limit: 1 … 10,000 new runs; when `more` are left, call again. Raises InvalidOption (also for a
-        status that is not final), InvalidSchedule, InvalidName or TypeError: nothing was stored then.
+        A run that was replayed before is passed over, and its last replay named, so that the call may be made again, also by
+        two at the same time in one runtime; `repeat` replays it once more. limit: 1 … 10,000 new runs; when `more` are left,
+        call again. Raises InvalidOption (also for a status that is not final), InvalidSchedule, InvalidName or TypeError:
+        nothing was stored then.
         """
         runtime, asked = self._jobs.runtime(), self._filter(where)
         status = asked.status or Status.DEAD_LETTERED

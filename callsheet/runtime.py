@@ -34,12 +34,13 @@ from .cast import cast, ended_by_crash, lanes_of
 from .errors import InvalidOption, RuntimeGaveUp, ShuttingDown, UnknownQueue, UnknownTask
 from .hub import Hub
 from .jobs import Jobs, current_runtime
+from .neighbours import Neighbours
 from .queue import MAX_CONCURRENCY, check_int
 from .store.contract import Answer, Command, Reader, Store
-from .store.errors import CallsheetError, OutcomeUnknown, StoreError
+from .store.errors import CallsheetError, OutcomeUnknown
 from .store.memory import MemoryStore
 from .store.policy import seconds
-from .store.records import Clock, Lane, Now, Owner, QueueOverride, Status
+from .store.records import Clock, Lane, Now, Owner, Status
 from .stores import store_at
 from .supervisor import paths
 from .supervisor.aftermath import Aftermath
@@ -117,8 +118,9 @@ class Runtime:
     system: ActorSystem = field(init=False)
     is_open: bool = field(default=False, init=False)
     """Whether its actors live: handlers may use it before the block has begun, and until the last of them has ended."""
-    is_looking: bool = field(default=False, init=False)
-    """Whether what others said of the queues is being read."""
+    neighbours: Neighbours = field(init=False)
+    replaying: trio.Lock = field(factory=trio.Lock, init=False)
+    """Held while a page of runs is replayed in bulk."""
     monitor_url: str | None = field(default=None, init=False)
     """The page's link, with its secret, while there is a monitor."""
     understudy: Understudy | None = field(default=None, init=False)
@@ -129,6 +131,7 @@ class Runtime:
 
     def __attrs_post_init__(self) -> None:
         self.delays_by = Clock.STEADY if self.works else Clock.WALL
+        self.neighbours = Neighbours(self)
 
     @property
     def boot_id(self) -> str:
@@ -429,7 +432,7 @@ async def _working(
     prepare = partial(_prepare, runtime)
     spec = cast(runtime, options.get("monitor"))
     try:
-        await _adopt_stored(runtime)  # before the first claim
+        await runtime.neighbours.first_look()
         async with ActorSystem(spec, seams=runtime.seams, grace_s=grace_s, prepare=prepare):
             for each in runtime.jobs:
                 each._open.append(runtime)  # noqa: SLF001 -- the two know each other
@@ -445,39 +448,12 @@ async def _working(
         _forget(runtime, previous)
 
 
-async def _adopt_stored(runtime: Runtime) -> None:
-    """Let hold what was said of queues at run time, by anybody."""
-    stored: tuple[QueueOverride, ...] = ()
-    changes = -1
-    while changes != sum(slots.changes for slots in runtime.slots.values()):  # else it may be older than what is known
-        changes = sum(slots.changes for slots in runtime.slots.values())
-        stored = await runtime.read(lambda reader: reader.queues())
-    for override in stored:
-        if override.queue in runtime.slots:
-            runtime.slots[override.queue].adopt(override)
-
-
-async def _look_at_queues(runtime: Runtime) -> None:
-    try:
-        await _adopt_stored(runtime)
-    except StoreError as error:
-        _log.warning("could not read what was said of the queues: %s", error)
-    finally:
-        runtime.is_looking = False
-
-
-def _others_wrote(runtime: Runtime) -> None:
-    if not runtime.is_looking:
-        runtime.is_looking = True
-        runtime.system.stage.spawn(partial(_look_at_queues, runtime), "queues")
-
-
 def _prepare(runtime: Runtime, system: ActorSystem) -> None:
     """Before the first actor starts."""
     runtime.system, runtime.is_open = system, True
     aftermath = Aftermath(system.stage, runtime.slots)
     runtime.journal.on_committed += [aftermath, runtime.hub]
-    runtime.journal.on_neighbours += [aftermath.others_wrote, runtime.hub.others_wrote, partial(_others_wrote, runtime)]
+    runtime.journal.on_neighbours += [aftermath.others_wrote, runtime.hub.others_wrote, runtime.neighbours.wrote]
     runtime.journal.on_stage = lambda: frozenset(
         run_id for slots in runtime.slots.values() for run_id in slots.on_stage
     )

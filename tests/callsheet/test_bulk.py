@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import trio
 
-from callsheet import Context, Discard, InvalidName, InvalidOption, InvalidSchedule, Jobs, Queue, Status
+from callsheet import Context, Discard, InvalidName, InvalidOption, InvalidSchedule, Jobs, Queue, Retry, Status
 from callsheet import bulk as bulk_module
+from callsheet.actors.readers import Readers
 
 from .house import NOON_NS, Place, open_house, settle, statuses
 
@@ -52,6 +53,50 @@ async def test_all_that_has_not_ended_can_be_canceled_at_once(autojump_clock: tr
         assert "canceled: moved away" == (await jobs.runs.get(runs[2])).run.cause
         assert 0 == (await jobs.runs.cancel_all()).done
     assert ["done", "a"] == calls
+
+
+async def test_a_run_that_starts_while_others_are_read_is_canceled_too(
+    autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch, place: Place
+) -> None:
+    """P5: it was retrying while those that run were read, and ran while those that retry were."""
+    jobs = Jobs("j")
+
+    @jobs.task("work", retry=Retry(initial_delay=5))
+    async def work(payload: object, ctx: Context) -> None:
+        if ctx.attempt == 1:
+            raise OSError("first")
+        await trio.sleep(1000)
+
+    async with open_house(place, jobs) as runtime:
+        run = await jobs.enqueue("work")
+        await trio.sleep(1)
+        read, statuses_read = Readers.read, 0
+
+        async def slow(self: Readers, what: Any) -> Any:
+            nonlocal statuses_read
+            found = await read(self, what)
+            statuses_read += self is runtime.readers
+            if statuses_read == 3:
+                await trio.sleep(10)
+            return found
+
+        monkeypatch.setattr(Readers, "read", slow)
+        result = await jobs.runs.cancel_all()
+
+        assert (1, False) == (result.done, result.more)
+        assert ["canceled"] == await statuses(jobs, [run.run_id])
+
+
+async def test_answers_are_newest_first_whatever_the_runs_were(autojump_clock: trio.abc.Clock, place: Place) -> None:
+    """Also of cancels, for which runs are read status by status."""
+    jobs, _ = failing()
+    async with open_house(place, jobs):
+        runs = [(await jobs.enqueue("deliver", name, delay=d)).run_id for name, d in (("a", 0), ("b", 0), ("c", 60))]
+        await settle()
+
+        result = await jobs.runs.cancel_all()
+
+        assert sorted(runs, reverse=True) == [each.run_id for each in result.answers]
 
 
 async def test_a_filter_bounds_what_is_canceled(autojump_clock: trio.abc.Clock, place: Place) -> None:
@@ -129,6 +174,31 @@ async def test_all_that_is_dead_lettered_can_be_replayed_at_once(autojump_clock:
                 replay.payload,
             )
     assert 4 + 3 <= len(calls)
+
+
+async def test_of_two_bulk_replays_at_once_each_run_gets_one(
+    autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch, place: Place
+) -> None:
+    """As from a page whose button was pressed twice: every run is replayed by one of them."""
+    monkeypatch.setattr(bulk_module, "PAGE", 2)
+    jobs, _ = failing()
+    async with open_house(place, jobs) as runtime:
+        for n in range(5):
+            await jobs.enqueue("deliver", f"bad {n}")
+        await runtime.until_idle()
+        await jobs.queues.pause()
+        done: list[str] = []
+
+        async def replay() -> None:
+            result = await jobs.runs.replay_all()
+            done.extend(each.run_id for each in result.answers if each.done)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(replay)
+            nursery.start_soon(replay)
+
+        assert 5 == len(done) == len({*done})
+        assert [1] * 5 == [len((await jobs.runs.get(each)).replays) for each in done]
 
 
 async def test_a_bulk_replay_can_wait(autojump_clock: trio.abc.Clock, place: Place) -> None:
