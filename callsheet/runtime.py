@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence, Set
 from contextlib import asynccontextmanager, suppress
 from contextvars import Token
 from functools import partial
@@ -361,6 +361,12 @@ def _check(jobs: tuple[Jobs, ...], options: OpenOptions) -> float:
         raise TypeError(f"open has no option {min(unknown)!r}; it has {', '.join(OpenOptions.__annotations__)}")
     if not jobs:
         raise InvalidOption("jobs", "open needs at least one Jobs instance")
+    for each in jobs:
+        if not isinstance(each, Jobs):
+            raise TypeError(f"open_runtime takes a store and then Jobs instances, not {type(each).__name__}")
+    for name in ("work", "signals"):
+        if not isinstance(options.get(name, False), bool):  # "no" and "false" would count as True
+            raise TypeError(f"{name} must be True or False, not {type(options.get(name)).__name__}")
     identities = [each.identity for each in jobs]
     if len(set(identities)) < len(identities):
         raise InvalidOption("jobs", "two of them have the same namespace and name")
@@ -385,7 +391,7 @@ def _watched(jobs: tuple[Jobs, ...], names: Sequence[str] | None) -> tuple[str, 
     known = [queue for each in jobs for queue in each.declared_queues]
     if names is None:
         return tuple(known)
-    if isinstance(names, str) or not names:
+    if not isinstance(names, Sequence | Set) or isinstance(names, str | bytes) or not names:
         raise InvalidOption("queues", "give a list with at least one name, or leave it out to watch every queue")
     found: dict[str, None] = {}
     for name in names:

@@ -28,6 +28,7 @@ from callsheet import (
     SyncContext,
     UnknownQueue,
     UnknownTask,
+    open_runtime,
 )
 
 from .house import Place, open_house
@@ -348,3 +349,66 @@ async def test_calls_of_the_wrong_kind_say_how_they_are_written(autojump_clock: 
 
         assert 0 == (await jobs.stats()).total
         assert 1 == len(await jobs.enqueue_many(greet.entry("Ada")))  # type: ignore[arg-type]
+
+
+async def test_another_trio_program_in_a_thread_is_told_that_nothing_is_open_there(
+    autojump_clock: trio.abc.Clock, memory: Place
+) -> None:
+    """A thread inherits the block it was started in; a `trio.run` of its own cannot use it, and requests nothing."""
+    jobs = declared()
+    async with open_house(memory, jobs) as runtime:
+
+        def elsewhere() -> None:
+            with pytest.raises(NotOpen, match="default/j is not open here"):
+                trio.run(jobs.enqueue, "send-mail")
+
+        def here() -> object:
+            return trio.from_thread.run(jobs.enqueue, "send-mail")
+
+        await trio.to_thread.run_sync(elsewhere)
+        await runtime.until_idle()
+        assert 0 == (await jobs.stats()).total
+
+        await trio.to_thread.run_sync(here)
+        assert 1 == (await jobs.stats()).total
+
+
+async def test_a_time_that_is_none_does_not_mean_now(autojump_clock: trio.abc.Clock, memory: Place) -> None:
+    """Who says when, and has nothing to say, made a mistake: it is no run that starts at once."""
+    jobs = declared()
+    async with open_house(memory, jobs):
+        with pytest.raises(TypeError, match="the second argument says when: seconds for enqueue_in"):
+            await jobs.enqueue_in("send-mail", None)  # type: ignore[call-overload]
+        with pytest.raises(TypeError, match="a time for enqueue_at, not None"):
+            await jobs.enqueue_at("send-mail", None)  # type: ignore[call-overload]
+
+        assert 0 == (await jobs.stats()).total
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "sentence"),
+    [
+        ({"work": "no"}, TypeError, "work must be True or False, not str"),
+        ({"work": None}, TypeError, "work must be True or False, not NoneType"),
+        ({"signals": "false"}, TypeError, "signals must be True or False, not str"),
+        ({"queues": 17}, InvalidOption, "queues: give a list with at least one name"),
+        ({"queues": {"mail": 5}}, InvalidOption, "queues: give a list with at least one name"),
+    ],
+)
+async def test_a_wrong_option_of_open_opens_nothing(
+    autojump_clock: trio.abc.Clock, memory: Place, options: dict[str, Any], error: type[Exception], sentence: str
+) -> None:
+    """Also where Python would find some truth in it."""
+    with pytest.raises(error, match=sentence):
+        async with open_house(memory(), declared(), **options):
+            pass
+
+
+async def test_what_is_no_store_and_what_is_no_jobs_is_told(autojump_clock: trio.abc.Clock) -> None:
+    """The two that `open_runtime` takes beside its options."""
+    with pytest.raises(TypeError, match="a store is a path, a URL or a Store, not list"):
+        async with open_runtime([], declared()):  # type: ignore[arg-type]
+            pass
+    with pytest.raises(TypeError, match="open_runtime takes a store and then Jobs instances, not str"):
+        async with open_runtime(":memory:", "jobs"):  # type: ignore[arg-type]
+            pass
