@@ -10,14 +10,17 @@ from typing import Any
 
 import pytest
 import trio
+from attrs import frozen
 
 from callsheet import (
     AlreadyDeclared,
     AmbiguousRuntime,
+    CallsheetError,
     Context,
     InvalidName,
     InvalidOption,
     InvalidSchedule,
+    Job,
     Jobs,
     NotOpen,
     PayloadInvalid,
@@ -275,6 +278,8 @@ def test_a_wrong_option_of_a_task_is_refused(options: dict[str, Any], error: typ
         lambda: Queue(visibility_timeout=0.5),
         lambda: Retry(attempts=0),
         lambda: Retry(initial_delay=-1),
+        lambda: Retry(jitter=1.5),
+        lambda: Retry(jitter=math.nan),
         lambda: Retry(backoff="linear"),  # type: ignore[arg-type]
     ],
 )
@@ -412,3 +417,74 @@ async def test_what_is_no_store_and_what_is_no_jobs_is_told(autojump_clock: trio
     with pytest.raises(TypeError, match="open_runtime takes a store and then Jobs instances, not str"):
         async with open_runtime(":memory:", "jobs"):  # type: ignore[arg-type]
             pass
+
+
+class _Plain:
+    """Nothing that JSON could become."""
+
+
+@frozen
+class _Order:
+    about: dict[str, object]
+    things: list[_Plain]
+
+
+async def _of_plain(payload: _Plain, ctx: Context) -> None: ...
+async def _of_order(payload: _Order, ctx: Context) -> None: ...
+async def _of_ids(payload: dict[str, complex], ctx: Context) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("handler", "what"),
+    [(_of_plain, r".*\._Plain"), (_of_order, r".*\._Plain"), (_of_ids, "builtins.complex")],
+)
+def test_a_payload_type_that_nothing_can_be_is_refused_when_it_is_declared(handler: Any, what: str) -> None:
+    """Not when the first run is requested; the sentence names the part of it that is the trouble."""
+    jobs = Jobs("j")
+
+    with pytest.raises(
+        TypeError, match=f"the type of the payload of task 'work' has {what}, which nothing in JSON becomes: use what"
+    ):
+        jobs.task("work")(handler)
+
+    assert {} == jobs.tasks
+
+
+def test_a_job_with_a_field_that_nothing_can_be_is_refused_when_it_is_registered() -> None:
+    """Its fields are its payload."""
+    jobs = Jobs("j")
+
+    @frozen
+    class Ship(Job, kind="ship"):
+        what: complex
+
+        async def work(self, ctx: Context) -> None: ...
+
+    with pytest.raises(TypeError, match=r"the payload of job 'ship' has builtins\.complex"):
+        jobs.register(Ship)
+
+    assert {} == jobs.tasks
+
+
+async def test_an_error_shows_no_more_than_the_beginning_of_a_value(
+    autojump_clock: trio.abc.Clock, memory: Place
+) -> None:
+    """A value that is there by mistake may be a whole file, or a number that Python does not write out."""
+    jobs, long, many = declared(), "x" * 100_000, 10**5_000
+    async with open_house(memory, jobs) as runtime:
+        for wrong in (
+            lambda: jobs.enqueue(long),
+            lambda: jobs.enqueue("send-mail", queue=long),
+            lambda: jobs.enqueue("send-mail", on_conflict=long),  # type: ignore[call-overload]
+            lambda: jobs.enqueue("send-mail", priority=many),
+            lambda: jobs.queues.set(concurrency=many),
+            lambda: jobs.queues.pause(long),
+            lambda: jobs.runs.get(long),
+            lambda: jobs.runs.list(limit=many),
+            lambda: jobs.runs.list(status=long),
+            lambda: jobs.runs.cancel_all(limit=many),
+            lambda: runtime.unpark(long),
+        ):
+            with pytest.raises(CallsheetError) as caught:
+                await wrong()
+            assert len(str(caught.value)) < 400
