@@ -32,7 +32,7 @@ from .actors.reply import Reply
 from .actors.seams import Seams
 from .actors.writer import InlineWriter, ThreadWriter, Writer
 from .cast import cast, ended_by_crash, lanes_of
-from .errors import InvalidOption, RuntimeGaveUp, ShuttingDown, UnknownQueue, UnknownTask
+from .errors import InvalidOption, NotOpen, RuntimeGaveUp, ShuttingDown, UnknownQueue, UnknownTask
 from .hub import Hub
 from .jobs import Jobs, current_runtime
 from .queue import MAX_CONCURRENCY, check_int
@@ -165,16 +165,23 @@ class Runtime:
         self.system.cancel_body()
 
     def tree(self) -> Node:
-        """The supervision tree as it stands."""
+        """The supervision tree as it stands. Raises NotOpen once all of it has ended."""
+        if not self.system.stage.registry:
+            raise NotOpen(self.jobs[0].identity)
         return picture(self.system.stage)
 
     async def unpark(self, task: Task[Any, Any] | str) -> bool:
         """
         Start a task again whose supervisor gave up, with its restart budget whole; its runs go on.
 
-        Returns whether it was parked. Raises UnknownTask, ShuttingDown; ChildStartFailed when it cannot start.
+        Returns whether it was parked. Raises UnknownTask, ShuttingDown, InvalidOption where `work=False` runs no tasks;
+        ChildStartFailed when it cannot start.
         """
         jobs, name = self._declared(task)
+        if not self.works:
+            raise InvalidOption(
+                "work", "a runtime that was opened with work=False runs no tasks: unpark it where it runs"
+            )
         cell = self.system.stage.registry.get(paths.task(jobs.identity, name))
         if cell is None:
             raise ShuttingDown(jobs.identity)

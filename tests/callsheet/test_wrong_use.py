@@ -378,6 +378,20 @@ async def test_another_trio_program_in_a_thread_is_told_that_nothing_is_open_the
         assert 1 == (await jobs.stats()).total
 
 
+async def test_what_only_a_working_runtime_can_do_is_refused_by_others(
+    autojump_clock: trio.abc.Clock, memory: Place
+) -> None:
+    """One that runs no tasks has none that could be parked; one that has ended has no tree."""
+    jobs = declared()
+    async with open_house(memory, jobs, work=False) as runtime:
+        with pytest.raises(InvalidOption, match="opened with work=False runs no tasks"):
+            await runtime.unpark("send-mail")
+        assert "/" == runtime.tree().path
+
+    with pytest.raises(NotOpen, match="default/j is not open here"):
+        runtime.tree()
+
+
 async def test_a_time_that_is_none_does_not_mean_now(autojump_clock: trio.abc.Clock, memory: Place) -> None:
     """Who says when, and has nothing to say, made a mistake: it is no run that starts at once."""
     jobs = declared()
