@@ -27,7 +27,7 @@ def of_value(value: object) -> Outcome:
     if value is None:
         return _SUCCEEDED
     try:
-        return Outcome(OutcomeKind.SUCCEEDED, result=encode(value))
+        return Outcome(OutcomeKind.SUCCEEDED, result=encode(value, what="result"))
     except (PayloadInvalid, PayloadTooLarge) as error:
         return Outcome(OutcomeKind.SUCCEEDED, result_error=str(error))
 

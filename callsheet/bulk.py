@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from attrs import evolve, field, frozen
 
-from .errors import InvalidOption
+from .errors import InvalidOption, shown
 from .store.contract import Cancel, CancelAnswer, Insert, Inserted, Reader
 from .store.records import FINAL, NewRun, Run, RunFilter, Status
 
@@ -64,7 +64,7 @@ class BulkResult:
 def check_limit(limit: object) -> int:
     """Raises InvalidOption unless it is 1 … 10,000."""
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_LIMIT:
-        raise InvalidOption("limit", f"must be an int from 1 to {MAX_LIMIT:,}, not {limit!r}")
+        raise InvalidOption("limit", f"must be an int from 1 to {MAX_LIMIT:,}, not {shown(limit)}")
     return limit
 
 

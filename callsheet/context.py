@@ -121,7 +121,7 @@ class Context(Facts):
         The latest one wins. It is written at most four times a second, and the last one with the end of the attempt; this call
         waits for nothing. Raises PayloadInvalid or PayloadTooLarge.
         """
-        self._tell(codec.encode(value, limit=MAX_PROGRESS))
+        self._tell(codec.encode(value, limit=MAX_PROGRESS, what="progress"))
 
     async def enqueue(
         self, task: str | Task[Any, Any] | Job, payload: object = None, **options: Unpack[EnqueueOptions]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 from attrs import define, evolve, field, frozen
 
 from .actors.seams import Seams
-from .errors import InvalidOption, InvalidSchedule
+from .errors import InvalidOption, InvalidSchedule, shown
 from .names import MAX_KEY, check_name
 from .store import codec
 from .store.arithmetic import run_of
@@ -153,7 +153,7 @@ def _with_options(run: NewRun, task: Task[Any, Any], options: EnqueueOptions, se
         key = check_name(given["idempotency_key"], "idempotency_key", most=MAX_KEY, slash=True)
         changes |= {"idempotency_key": key, "payload_hash": codec.payload_hash(task.first_name, run.payload)}
     if given.get("on_conflict", "return") not in ("return", "raise"):
-        raise InvalidOption("on_conflict", f'must be "return" or "raise", not {given["on_conflict"]!r}')
+        raise InvalidOption("on_conflict", f'must be "return" or "raise", not {shown(given["on_conflict"])}')
     return scheduled(evolve(run, **changes), given.get("delay"), given.get("run_at"), seams, by=by)
 
 
@@ -214,7 +214,7 @@ def _parsed(text: str, what: str) -> datetime:
 
 def _priority(priority: object) -> int:
     if isinstance(priority, bool) or not isinstance(priority, int) or not 0 <= priority <= 9:
-        raise InvalidOption("priority", f"must be an int from 0 (first) to 9, not {priority!r}")
+        raise InvalidOption("priority", f"must be an int from 0 (first) to 9, not {shown(priority)}")
     return priority
 
 

@@ -9,12 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Final
 
 from attrs import define
 
 from .actors.exits import Exit
 from .store.errors import CallsheetError
 from .store.records import Error, Status
+
+MAX_SHOWN: Final = 200
+"""Characters of a value that an error shows: any name that is allowed, and of all else the beginning."""
+
+
+def shown(value: object) -> str:
+    """A value as an error shows it: one line of ASCII, cut off where it is long."""
+    try:
+        text = ascii(value)
+    except Exception:  # noqa: BLE001 -- whatever its `__repr__` raises, or an integer of too many digits
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
 
 
 @define(slots=False)
@@ -60,7 +73,7 @@ class UnknownTask(CallsheetError, LookupError):
     known: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{self.jobs} has no task {self.task!a}; {_suggest(self.task, self.known)}"
+        return f"{self.jobs} has no task {shown(self.task)}; {_suggest(self.task, self.known)}"
 
 
 @define(slots=False)
@@ -72,7 +85,7 @@ class UnknownQueue(CallsheetError, LookupError):
     known: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{self.jobs} has no queue {self.queue!a}; {_suggest(self.queue, self.known)}"
+        return f"{self.jobs} has no queue {shown(self.queue)}; {_suggest(self.queue, self.known)}"
 
 
 def _suggest(given: str, known: Iterable[str]) -> str:
@@ -154,7 +167,7 @@ class RunNotFound(CallsheetError, LookupError):
     run_id: str
 
     def __str__(self) -> str:
-        return f"there is no run {self.run_id!a}"
+        return f"there is no run {shown(self.run_id)}"
 
 
 @define(slots=False)

@@ -16,6 +16,8 @@ from typing import Any, Final, Literal, TypeAlias
 
 from attrs import frozen
 
+from .store.converter import unreadable
+
 HandlerKind: TypeAlias = Literal["async", "sync"]
 
 _CONTEXTS: Final = {"async": "Context", "sync": "SyncContext"}
@@ -96,7 +98,20 @@ def _type_of(owner: str, handler: Callable[..., object], annotation: object) -> 
         ]
     except NameError as error:
         raise TypeError(f"the type of the payload of {owner} cannot be resolved: {error}") from error
-    return None if hint in (Any, object) else hint
+    if hint in (Any, object):
+        return None
+    check_readable(owner, hint)
+    return hint
+
+
+def check_readable(owner: str, payload_type: Any) -> None:
+    """Raise TypeError when no payload could be of this type, as far as it can be told by now."""
+    what = unreadable(payload_type)
+    if what is not None:
+        raise TypeError(
+            f"the type of the payload of {owner} has {what}, which nothing in JSON becomes: "
+            "use what JSON knows, attrs classes, dataclasses, enums or datetimes"
+        )
 
 
 def _last_name(annotation: object) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Unpack
 from attrs import evolve, frozen
 
 from .errors import InvalidOption
-from .handler import form_of
+from .handler import check_readable, form_of
 from .options import TaskOptions, check_known, declared
 from .task import Task
 
@@ -119,6 +119,7 @@ def make_task(jobs: Jobs, job: type[Job], options: Mapping[str, Any]) -> Task[An
         raise InvalidOption("kind", _no_kind(job))
     plan = declared(jobs, kind, {**job.declared_with.options, **given}, what="kind")
     form = form_of(f"job {kind!r}", job.work, "(self, ctx)")
+    check_readable(f"job {kind!r}", job)
     hooks = frozenset(hook for hook in HOOKS if getattr(job, hook) is not getattr(Job, hook))
     return Task(jobs, job.work, plan, evolve(form, payload_type=job), is_job=True, hooks=hooks)
 

@@ -259,14 +259,14 @@ class Jobs:
 
         Raises NotOpen or AmbiguousRuntime.
         """
-        current = current_runtime.get(None)
-        if current is not None and current.is_open and self in current.jobs:
-            return current
         try:
             token = trio.lowlevel.current_trio_token()
-        except RuntimeError:
-            raise NotOpen(self.identity) from None
-        here = [runtime for runtime in self._open if runtime.token is token]
+        except RuntimeError:  # a thread
+            token = None
+        current = current_runtime.get(None)
+        if current is not None and current.is_open and self in current.jobs and token in (None, current.token):
+            return current  # threads inherit it, and so does a trio program that one of them runs: not for that one
+        here = [runtime for runtime in self._open if token is not None and runtime.token is token]
         if not here:
             raise NotOpen(self.identity)
         if len(here) > 1:
@@ -443,6 +443,10 @@ def _at(options: EnqueueOptions, when: EnqueueOptions) -> EnqueueOptions:
     for name in ("delay", "run_at"):
         if options.get(name) is not None:
             raise InvalidSchedule(name, "the second argument says when")
+    if (
+        None in when.values()
+    ):  # an option that is None is not given, and would mean now: nobody who says when means that
+        raise TypeError("the second argument says when: seconds for enqueue_in, a time for enqueue_at, not None")
     return {**options, **when}
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict
 from attrs import frozen
 
 from .enqueue import timeout_us
-from .errors import InvalidOption
+from .errors import InvalidOption, shown
 from .names import check_name
 from .store.policy import Retry, RetryPolicy, seconds
 
@@ -128,4 +128,4 @@ def _on_crash(value: object) -> OnCrash:
         return "retry"
     if value == "dead_letter":
         return "dead_letter"
-    raise InvalidOption("on_crash", f'must be "retry" or "dead_letter", not {value!r}')
+    raise InvalidOption("on_crash", f'must be "retry" or "dead_letter", not {shown(value)}')

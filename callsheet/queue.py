@@ -10,7 +10,7 @@ from typing import Final
 
 from attrs import field, frozen
 
-from .errors import InvalidOption
+from .errors import InvalidOption, shown
 from .names import check_name
 from .store.policy import SECOND_US, seconds
 from .supervisor.limits import QueueLimits
@@ -68,4 +68,4 @@ def check_int(value: object, what: str, most: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise InvalidOption(what, f"must be an int, not {type(value).__name__}")
     if not 1 <= value <= most:
-        raise InvalidOption(what, f"must be 1 to {most:,}, not {value}")
+        raise InvalidOption(what, f"must be 1 to {most:,}, not {shown(value)}")

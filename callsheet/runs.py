@@ -17,7 +17,7 @@ from . import bulk
 from . import enqueue as enqueueing
 from .bulk import BulkResult
 from .enqueue import EnqueueResult
-from .errors import InvalidOption, NotOpen, ResultNotKept, RunFailed, RunNotFinished, RunNotFound, WaitTimeout
+from .errors import InvalidOption, NotOpen, ResultNotKept, RunFailed, RunNotFinished, RunNotFound, WaitTimeout, shown
 from .explain import Explanation, Facts, QueueFacts, explain
 from .names import MAX_KEY, check_name
 from .store import codec
@@ -127,7 +127,7 @@ class Runs:
         Raises InvalidOption, InvalidName or TypeError.
         """
         if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_PAGE:
-            raise InvalidOption("limit", f"must be an int from 1 to {MAX_PAGE}, not {limit!r}")
+            raise InvalidOption("limit", f"must be an int from 1 to {MAX_PAGE}, not {shown(limit)}")
         asked, before = self._filter(where), _named(after, "after")
         runs = await self._jobs.runtime().read(lambda reader: reader.list(asked, limit=limit + 1, before=before))
         page = runs[:limit]
@@ -371,7 +371,7 @@ def _status(value: Status | str | None) -> Status | None:
     try:
         return None if value is None else Status(value)
     except ValueError:
-        raise InvalidOption("status", f"{value!r} is none of {', '.join(Status)}") from None
+        raise InvalidOption("status", f"{shown(value)} is none of {', '.join(Status)}") from None
 
 
 def _us(value: datetime | None, what: str) -> int | None:

@@ -13,6 +13,7 @@ import signal
 import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager, suppress
 from contextvars import Token
 from functools import partial
@@ -31,7 +32,7 @@ from .actors.reply import Reply
 from .actors.seams import Seams
 from .actors.writer import InlineWriter, ThreadWriter, Writer
 from .cast import cast, ended_by_crash, lanes_of
-from .errors import InvalidOption, RuntimeGaveUp, ShuttingDown, UnknownQueue, UnknownTask
+from .errors import InvalidOption, NotOpen, RuntimeGaveUp, ShuttingDown, UnknownQueue, UnknownTask
 from .hub import Hub
 from .jobs import Jobs, current_runtime
 from .neighbours import Neighbours
@@ -167,16 +168,23 @@ class Runtime:
         self.system.cancel_body()
 
     def tree(self) -> Node:
-        """The supervision tree as it stands."""
+        """The supervision tree as it stands. Raises NotOpen once all of it has ended."""
+        if not self.system.stage.registry:
+            raise NotOpen(self.jobs[0].identity)
         return picture(self.system.stage)
 
     async def unpark(self, task: Task[Any, Any] | str) -> bool:
         """
         Start a task again whose supervisor gave up, with its restart budget whole; its runs go on.
 
-        Returns whether it was parked. Raises UnknownTask, ShuttingDown; ChildStartFailed when it cannot start.
+        Returns whether it was parked. Raises UnknownTask, ShuttingDown, InvalidOption where `work=False` runs no tasks;
+        ChildStartFailed when it cannot start.
         """
         jobs, name = self._declared(task)
+        if not self.works:
+            raise InvalidOption(
+                "work", "a runtime that was opened with work=False runs no tasks: unpark it where it runs"
+            )
         cell = self.system.stage.registry.get(paths.task(jobs.identity, name))
         if cell is None:
             raise ShuttingDown(jobs.identity)
@@ -364,6 +372,7 @@ def _check(jobs: tuple[Jobs, ...], options: OpenOptions) -> float:
         raise TypeError(f"open has no option {min(unknown)!r}; it has {', '.join(OpenOptions.__annotations__)}")
     if not jobs:
         raise InvalidOption("jobs", "open needs at least one Jobs instance")
+    _check_types(jobs, options)
     identities = [each.identity for each in jobs]
     if len(set(identities)) < len(identities):
         raise InvalidOption("jobs", "two of them have the same namespace and name")
@@ -372,9 +381,6 @@ def _check(jobs: tuple[Jobs, ...], options: OpenOptions) -> float:
             twice = each.declared_queues.keys() & other.declared_queues.keys()
             if each is not other and twice:
                 raise InvalidOption("jobs", f"two of them declare the queue {min(twice)}")
-    monitor = options.get("monitor")
-    if monitor is not None and not hasattr(monitor, "port"):
-        raise TypeError(f"monitor must be a Monitor, as in monitor=Monitor(), not {type(monitor).__name__}")
     if options.get("max_running") is not None:
         check_int(options["max_running"], "max_running", MAX_CONCURRENCY)
     try:
@@ -383,12 +389,24 @@ def _check(jobs: tuple[Jobs, ...], options: OpenOptions) -> float:
         raise InvalidOption("grace", str(error).removeprefix("grace ")) from None
 
 
+def _check_types(jobs: tuple[Jobs, ...], options: OpenOptions) -> None:
+    for each in jobs:
+        if not isinstance(each, Jobs):
+            raise TypeError(f"open_runtime takes a store and then Jobs instances, not {type(each).__name__}")
+    for name in ("work", "signals"):
+        if not isinstance(options.get(name, False), bool):  # "no" and "false" would count as True
+            raise TypeError(f"{name} must be True or False, not {type(options.get(name)).__name__}")
+    monitor = options.get("monitor")
+    if monitor is not None and not hasattr(monitor, "port"):
+        raise TypeError(f"monitor must be a Monitor, as in monitor=Monitor(), not {type(monitor).__name__}")
+
+
 def _watched(jobs: tuple[Jobs, ...], names: Sequence[str] | None) -> tuple[str, ...]:
     """The identities of the queues that `names` tells, of all where it tells none."""
     known = [queue for each in jobs for queue in each.declared_queues]
     if names is None:
         return tuple(known)
-    if isinstance(names, str) or not names:
+    if not isinstance(names, Sequence | AbstractSet) or isinstance(names, str | bytes) or not names:
         raise InvalidOption("queues", "give a list with at least one name, or leave it out to watch every queue")
     found: dict[str, None] = {}
     for name in names:

@@ -24,7 +24,7 @@ def store_at(where: str | os.PathLike[str] | Store, *, exclusive: bool = True) -
     if isinstance(where, os.PathLike):
         where = os.fspath(where)
     if not isinstance(where, str):
-        if isinstance(where, bytes | int | float) or where is None:
+        if not callable(getattr(where, "open", None)):
             raise TypeError(f"a store is a path, a URL or a Store, not {type(where).__name__}")
         return where
     if where == ":memory:":

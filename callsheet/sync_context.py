@@ -58,7 +58,7 @@ class SyncContext(Facts):
 
     def progress(self, value: object) -> None:
         """As `Context.progress`; from any thread. It waits for nothing, so it does not raise AttemptStopped."""
-        self._latest = codec.encode(value, limit=MAX_PROGRESS)
+        self._latest = codec.encode(value, limit=MAX_PROGRESS, what="progress")
         with suppress(trio.RunFinishedError):  # nobody is left to write it
             self._runtime.token.run_sync_soon(self._tell_latest, idempotent=True)
 

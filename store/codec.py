@@ -49,20 +49,24 @@ _from_text: Final = json.JSONDecoder(parse_constant=_refuse_constant, parse_floa
 # ---------------------------------------------------------------- values to bytes
 
 
-def encode(value: object, *, limit: int = DEFAULT_LIMIT) -> bytes:
+def encode(value: object, *, limit: int = DEFAULT_LIMIT, what: str = "payload") -> bytes:
     """
     `value` as compact JSON in UTF-8.
 
     value: any JSON value, or an attrs instance, dataclass or other value that cattrs unstructures into one. Tuples become
-    lists, enums their values, and subclasses of JSON's types those types. limit: bytes, at most 4 MiB.
+    lists, enums their values, and subclasses of JSON's types those types. limit: bytes, at most 4 MiB. what: it is, for errors.
 
     Raises PayloadInvalid (NaN, infinities, keys that are no text, sets, bytes, other objects, lone surrogates, loops, more
     than 64 levels, integers over 4,300 digits) or PayloadTooLarge.
     """
-    body = _body(value if _is_plain(value, MAX_DEPTH) else _plain(value, "$", 1))
+    try:
+        body = _body(value if _is_plain(value, MAX_DEPTH) else _plain(value, "$", 1))
+    except PayloadInvalid as error:
+        error.what = what
+        raise
     limit = min(limit, HARD_LIMIT)
     if len(body) > limit:
-        raise PayloadTooLarge(len(body), limit)
+        raise PayloadTooLarge(len(body), limit, what)
     return body
 
 

@@ -24,6 +24,7 @@ from cattrs.errors import (
     BaseValidationError,
     ForbiddenExtraKeysError,
     IterableValidationNote,
+    StructureHandlerNotFoundError,
 )
 from cattrs.preconf.json import make_converter
 
@@ -53,6 +54,17 @@ def structure(value: object, into: Any) -> Any:
     except Exception as error:
         path, why = _first_problem(error, "$")
         raise PayloadInvalid(path, why) from error
+
+
+def unreadable(into: Any) -> str | None:
+    """What of type `into` can be made from no JSON value; None where there is nothing of the kind, or it cannot be told yet."""
+    try:
+        _CONVERTER.get_structure_hook(into)
+    except StructureHandlerNotFoundError as error:
+        return _type_name(error.type_)
+    except Exception:  # noqa: BLE001 -- a name in it is not bound yet, say: the first payload will tell
+        return None
+    return None
 
 
 # ---------------------------------------------------------------- strictness
@@ -120,6 +132,7 @@ def _make_converter() -> cattrs.Converter:
     converter.register_structure_hook(bool, _leaf(bool))
     converter.register_structure_hook(type(None), _leaf(type(None)))
     converter.register_structure_hook(float, _leaf(float, int, make=float))
+    converter.register_structure_hook_func(lambda kind: kind is object, lambda value, _: value)
     looking: list[Any] = []
     """Kinds whose own hook is being looked up: the check stands before it, not before itself."""
 
@@ -174,7 +187,13 @@ def _first_problem(error: BaseException, path: str) -> tuple[str, str]:
         return path, str(error)
     if isinstance(error, KeyError) and error.args:
         return path, f"key {str(error.args[0])[:80]!a} is missing"
+    if isinstance(error, StructureHandlerNotFoundError):
+        return path, f"its type has {_type_name(error.type_)}, which nothing in JSON becomes"
     return path, f"it does not fit its type ({type(error).__name__})"
+
+
+def _type_name(kind: Any) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}" if isinstance(kind, type) else str(kind)
 
 
 def _step(error: BaseException) -> str:

@@ -37,27 +37,36 @@ class IllegalMove(StoreError):
 
 @define(slots=False)
 class PayloadInvalid(StoreError, ValueError):
-    """A payload is not JSON that gives the value back, or not of its task's type. Nothing was stored."""
+    """
+    A payload is not JSON that gives the value back, or not of its task's type. Nothing was stored.
+
+    Also of what a handler returns or tells as its progress: `what` says which.
+    """
 
     path: str
     """Where in the payload: `$`, `$.items[3].name`."""
     why: str
+    what: str = "payload"
+    """payload, result or progress."""
 
     def __str__(self) -> str:
-        return f"payload is invalid at {self.path}: {self.why}"
+        return f"{self.what} is invalid at {self.path}: {self.why}"
 
 
 @define(slots=False)
 class PayloadTooLarge(StoreError, ValueError):
-    """A payload's JSON text is over the limit, in bytes. Nothing was stored."""
+    """The JSON text of a payload (or of a result, or a progress) is over the limit, in bytes. Nothing was stored."""
 
     size: int
     limit: int
+    what: str = "payload"
+    """payload, result or progress."""
 
     def __str__(self) -> str:
+        how = {"payload": "enqueue", "result": "return"}.get(self.what, "tell")
         return (
-            f"payload is {self.size:,} bytes of JSON, the limit is {self.limit:,}: "
-            "keep the data elsewhere and enqueue where it is"
+            f"{self.what} is {self.size:,} bytes of JSON, the limit is {self.limit:,}: "
+            f"keep the data elsewhere and {how} where it is"
         )
 
 

@@ -136,7 +136,14 @@ class Retry:
         if not (self.backoff is None or isinstance(self.backoff, Custom) or self.backoff in ("fixed", "exponential")):
             raise ValueError(f'Retry(backoff) must be "fixed", "exponential" or Custom([…]), not {self.backoff!r}')
         if self.jitter is not None:
-            seconds(self.jitter, "Retry(jitter)", most=1)
+            _check_part(self.jitter, "Retry(jitter)")
+
+
+def _check_part(value: object, what: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{what} must be a number from 0 to 1, not {type(value).__name__}")
+    if not 0 <= value <= 1:
+        raise ValueError(f"{what} must be a number from 0 to 1: a part of the wait, by which it may be longer")
 
 
 def check_attempts(value: object, what: str) -> int:

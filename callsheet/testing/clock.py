@@ -36,7 +36,10 @@ def run(main: Callable[..., Awaitable[R]], *arguments: object) -> R:
 
 
 def as_seconds(*, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0) -> float:
-    """The sum in seconds. Raises ValueError unless it is finite and 0 or more."""
+    """The sum in seconds. Raises TypeError for what is no number, ValueError unless it is finite and 0 or more."""
+    for name, value in (("days", days), ("hours", hours), ("minutes", minutes), ("seconds", seconds)):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise TypeError(f"{name} must be a number, not {type(value).__name__}")
     total_s = days * 86_400 + hours * 3_600 + minutes * 60 + seconds
     if not 0 <= total_s < math.inf:
         raise ValueError(f"time goes on by 0 or more seconds, not by {total_s:g}")
@@ -44,7 +47,9 @@ def as_seconds(*, days: float = 0, hours: float = 0, minutes: float = 0, seconds
 
 
 def us_of(when: datetime) -> int:
-    """An aware datetime as microseconds UTC. Raises ValueError for a naive one."""
+    """An aware datetime as microseconds UTC. Raises ValueError for a naive one, TypeError for anything else."""
+    if not isinstance(when, datetime):
+        raise TypeError(f"a time is an aware datetime, not {type(when).__name__}")
     if when.utcoffset() is None:
         raise ValueError("the time has no zone; say which, for example datetime(2030, 1, 1, tzinfo=UTC)")
     return (when - _EPOCH) // _US

@@ -116,8 +116,10 @@ class Script:
         return step
 
 
-def checked(steps: Sequence[Step]) -> list[Step]:
-    """The steps as a list. Raises TypeError for what is no step."""
+def checked(steps: Sequence[Step] | Step) -> list[Step]:
+    """The steps as a list, also of a single one. Raises TypeError for what is no step."""
+    if not isinstance(steps, Sequence) or isinstance(steps, str):
+        steps = [steps]
     for each in steps:
         if not isinstance(each, _STEPS):
             known = ", ".join(kind.__name__ for kind in _STEPS)

@@ -28,6 +28,7 @@ from ..actors.run import RunActor
 from ..actors.seams import Seams
 from ..enqueue import EnqueueOptions
 from ..errors import InvalidOption, RunNotFound, UnknownTask
+from ..job import Job
 from ..jobs import Jobs
 from ..runs import RunDetails, details_of
 from ..runtime import OpenOptions, Runtime
@@ -104,8 +105,10 @@ class World:
 
     def step_wall(self, seconds: float | timedelta) -> None:
         """Set the wall clock forward, or back where it is negative."""
-        step = seconds if isinstance(seconds, timedelta) else timedelta(seconds=seconds)
-        self.set_wall(self.now + step)
+        number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+        if not (number or isinstance(seconds, timedelta)):
+            raise TypeError(f"step_wall takes a number of seconds or a timedelta, not {type(seconds).__name__}")
+        self.set_wall(self.now + (seconds if isinstance(seconds, timedelta) else timedelta(seconds=seconds)))
 
     async def advance(self, *, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0) -> None:
         """
@@ -260,7 +263,7 @@ class World:
 
     async def perform(
         self,
-        task: TaskChoice,
+        task: TaskChoice | Job,
         payload: object = None,
         *,
         attempt: int = 1,
@@ -274,10 +277,15 @@ class World:
         """
         Call the real handler once, as attempt number `attempt` of a run that is not stored, and say what came of it.
 
-        spent: tries that earlier attempts used up; None: all of them. max_attempts, timeout, trace_id: as for `enqueue`.
+        task: as for `enqueue`; a job is its own payload. spent: tries that earlier attempts used up; None: all of them.
+        max_attempts, timeout, trace_id: as for `enqueue`.
         app: as for `simulate`, which is also where it comes from. limit: of the virtual time that goes by meanwhile.
         Raises what `enqueue` raises for a payload or an option, StillBusy, NotRunning.
         """
+        if isinstance(task, Job):
+            if payload is not None:
+                raise TypeError("a job is its own payload: perform takes no other one with it")
+            task, payload = type(task), task
         found = self._task(task)
         options: EnqueueOptions = {}
         if max_attempts is not None:
@@ -305,7 +313,7 @@ class World:
             raise StillBusy(limit_s, (f"the handler of {found.name}, which was called by perform",))
         return result
 
-    def script(self, task: TaskChoice, steps: Sequence[Step]) -> Script:
+    def script(self, task: TaskChoice, steps: Sequence[Step] | Step) -> Script:
         """
         From now on each attempt of this task takes the next of these steps instead of calling its handler; after the last
         one the real handler plays. Another script replaces this one. Returns what tells what became of it.

@@ -10,14 +10,17 @@ from typing import Any
 
 import pytest
 import trio
+from attrs import frozen
 
 from callsheet import (
     AlreadyDeclared,
     AmbiguousRuntime,
+    CallsheetError,
     Context,
     InvalidName,
     InvalidOption,
     InvalidSchedule,
+    Job,
     Jobs,
     NotOpen,
     PayloadInvalid,
@@ -28,6 +31,7 @@ from callsheet import (
     SyncContext,
     UnknownQueue,
     UnknownTask,
+    open_runtime,
 )
 
 from .house import Place, open_house
@@ -274,6 +278,8 @@ def test_a_wrong_option_of_a_task_is_refused(options: dict[str, Any], error: typ
         lambda: Queue(visibility_timeout=0.5),
         lambda: Retry(attempts=0),
         lambda: Retry(initial_delay=-1),
+        lambda: Retry(jitter=1.5),
+        lambda: Retry(jitter=math.nan),
         lambda: Retry(backoff="linear"),  # type: ignore[arg-type]
     ],
 )
@@ -348,3 +354,151 @@ async def test_calls_of_the_wrong_kind_say_how_they_are_written(autojump_clock: 
 
         assert 0 == (await jobs.stats()).total
         assert 1 == len(await jobs.enqueue_many(greet.entry("Ada")))  # type: ignore[arg-type]
+
+
+async def test_another_trio_program_in_a_thread_is_told_that_nothing_is_open_there(
+    autojump_clock: trio.abc.Clock, memory: Place
+) -> None:
+    """A thread inherits the block it was started in; a `trio.run` of its own cannot use it, and requests nothing."""
+    jobs = declared()
+    async with open_house(memory, jobs) as runtime:
+
+        def elsewhere() -> None:
+            with pytest.raises(NotOpen, match="default/j is not open here"):
+                trio.run(jobs.enqueue, "send-mail")
+
+        def here() -> object:
+            return trio.from_thread.run(jobs.enqueue, "send-mail")
+
+        await trio.to_thread.run_sync(elsewhere)
+        await runtime.until_idle()
+        assert 0 == (await jobs.stats()).total
+
+        await trio.to_thread.run_sync(here)
+        assert 1 == (await jobs.stats()).total
+
+
+async def test_what_only_a_working_runtime_can_do_is_refused_by_others(
+    autojump_clock: trio.abc.Clock, memory: Place
+) -> None:
+    """One that runs no tasks has none that could be parked; one that has ended has no tree."""
+    jobs = declared()
+    async with open_house(memory, jobs, work=False) as runtime:
+        with pytest.raises(InvalidOption, match="opened with work=False runs no tasks"):
+            await runtime.unpark("send-mail")
+        assert "/" == runtime.tree().path
+
+    with pytest.raises(NotOpen, match="default/j is not open here"):
+        runtime.tree()
+
+
+async def test_a_time_that_is_none_does_not_mean_now(autojump_clock: trio.abc.Clock, memory: Place) -> None:
+    """Who says when, and has nothing to say, made a mistake: it is no run that starts at once."""
+    jobs = declared()
+    async with open_house(memory, jobs):
+        with pytest.raises(TypeError, match="the second argument says when: seconds for enqueue_in"):
+            await jobs.enqueue_in("send-mail", None)  # type: ignore[call-overload]
+        with pytest.raises(TypeError, match="a time for enqueue_at, not None"):
+            await jobs.enqueue_at("send-mail", None)  # type: ignore[call-overload]
+
+        assert 0 == (await jobs.stats()).total
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "sentence"),
+    [
+        ({"work": "no"}, TypeError, "work must be True or False, not str"),
+        ({"work": None}, TypeError, "work must be True or False, not NoneType"),
+        ({"signals": "false"}, TypeError, "signals must be True or False, not str"),
+        ({"queues": 17}, InvalidOption, "queues: give a list with at least one name"),
+        ({"queues": {"mail": 5}}, InvalidOption, "queues: give a list with at least one name"),
+    ],
+)
+async def test_a_wrong_option_of_open_opens_nothing(
+    autojump_clock: trio.abc.Clock, memory: Place, options: dict[str, Any], error: type[Exception], sentence: str
+) -> None:
+    """Also where Python would find some truth in it."""
+    with pytest.raises(error, match=sentence):
+        async with open_house(memory(), declared(), **options):
+            pass
+
+
+async def test_what_is_no_store_and_what_is_no_jobs_is_told(autojump_clock: trio.abc.Clock) -> None:
+    """The two that `open_runtime` takes beside its options."""
+    with pytest.raises(TypeError, match="a store is a path, a URL or a Store, not list"):
+        async with open_runtime([], declared()):  # type: ignore[arg-type]
+            pass
+    with pytest.raises(TypeError, match="open_runtime takes a store and then Jobs instances, not str"):
+        async with open_runtime(":memory:", "jobs"):  # type: ignore[arg-type]
+            pass
+
+
+class _Plain:
+    """Nothing that JSON could become."""
+
+
+@frozen
+class _Order:
+    about: dict[str, object]
+    things: list[_Plain]
+
+
+async def _of_plain(payload: _Plain, ctx: Context) -> None: ...
+async def _of_order(payload: _Order, ctx: Context) -> None: ...
+async def _of_ids(payload: dict[str, complex], ctx: Context) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("handler", "what"),
+    [(_of_plain, r".*\._Plain"), (_of_order, r".*\._Plain"), (_of_ids, "builtins.complex")],
+)
+def test_a_payload_type_that_nothing_can_be_is_refused_when_it_is_declared(handler: Any, what: str) -> None:
+    """Not when the first run is requested; the sentence names the part of it that is the trouble."""
+    jobs = Jobs("j")
+
+    with pytest.raises(
+        TypeError, match=f"the type of the payload of task 'work' has {what}, which nothing in JSON becomes: use what"
+    ):
+        jobs.task("work")(handler)
+
+    assert {} == jobs.tasks
+
+
+def test_a_job_with_a_field_that_nothing_can_be_is_refused_when_it_is_registered() -> None:
+    """Its fields are its payload."""
+    jobs = Jobs("j")
+
+    @frozen
+    class Ship(Job, kind="ship"):
+        what: complex
+
+        async def work(self, ctx: Context) -> None: ...
+
+    with pytest.raises(TypeError, match=r"the payload of job 'ship' has builtins\.complex"):
+        jobs.register(Ship)
+
+    assert {} == jobs.tasks
+
+
+async def test_an_error_shows_no_more_than_the_beginning_of_a_value(
+    autojump_clock: trio.abc.Clock, memory: Place
+) -> None:
+    """A value that is there by mistake may be a whole file, or a number that Python does not write out."""
+    jobs, long, many = declared(), "x" * 100_000, 10**5_000
+    async with open_house(memory, jobs) as runtime:
+        for wrong in (
+            lambda: jobs.enqueue(long),
+            lambda: jobs.enqueue("send-mail", queue=long),
+            lambda: jobs.enqueue("send-mail", on_conflict=long),  # type: ignore[call-overload]
+            lambda: jobs.enqueue("send-mail", priority=many),
+            lambda: jobs.queues.set(concurrency=many),
+            lambda: jobs.queues.pause(long),
+            lambda: jobs.runs.get(long),
+            lambda: jobs.runs.list(limit=many),
+            lambda: jobs.runs.list(status=long),
+            lambda: jobs.runs.cancel_all(limit=many),
+            lambda: runtime.unpark(long),
+        ):
+            with pytest.raises(CallsheetError) as caught:
+                await wrong()
+            assert len(str(caught.value)) < 400

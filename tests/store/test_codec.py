@@ -209,6 +209,13 @@ def test_a_typed_value_comes_back() -> None:
     assert decode(encode(order), Order) == order
 
 
+def test_an_object_inside_a_type_is_any_json_value() -> None:
+    """`object` says the same as `Any`, wherever it stands: a value of it comes back as the JSON that it is."""
+    assert [1, {"a": [None]}] == decode(b'[1,{"a":[null]}]', list[object])
+    assert {"a": {"b": 1}} == decode(encode({"a": {"b": 1}}), dict[str, object])
+    assert ("$", "it is a list, not an object") == not_of(dict[str, object], "[]")
+
+
 def test_an_integer_is_taken_for_a_float() -> None:
     """JSON has one kind of number; Python's readers expect a float."""
     assert repr(decode(b'{"id":1,"price":3}', Order).price) == "3.0"

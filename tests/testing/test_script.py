@@ -174,6 +174,9 @@ async def test_typed_jobs_and_plain_functions_take_part(mock_clock: trio.abc.Clo
         ]
         assert 11 == (await world.perform("count", 10)).result
         assert "hello ann" == (await world.perform(Welcome, Welcome("ann"))).result
+        assert "hello ben" == (await world.perform(Welcome("ben"))).result
+        with pytest.raises(TypeError, match="a job is its own payload: perform takes no other one with it"):
+            await world.perform(Welcome("ben"), 5)
 
 
 # ---------------------------------------------------------------- perform

@@ -343,6 +343,14 @@ async def test_what_is_not_there_is_named(mock_clock: trio.abc.Clock) -> None:
             await world.advance(hours=-1)
         with pytest.raises(ValueError, match="no zone"):
             world.set_wall(datetime(2030, 1, 1))  # noqa: DTZ001 -- that is the mistake
+        with pytest.raises(TypeError, match="a time is an aware datetime, not str"):
+            world.set_wall("2030-01-01")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="step_wall takes a number of seconds or a timedelta, not str"):
+            world.step_wall("5")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="minutes must be a number, not str"):
+            await world.advance(minutes="5")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"a script is made of Return, .*, not of 5"):
+            world.script(jobs.tasks["work"], 5)  # type: ignore[arg-type]
         world.script(others.tasks["work"], [])
 
     for option in ("seams", "signals"):
