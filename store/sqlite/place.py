@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -22,6 +22,7 @@ from .schema import APPLICATION_ID, SCHEMA, create, versions
 from .whereabouts import check_folder
 
 _MAGIC: Final = b"SQLite format 3\x00"
+_HEADER: Final = 100
 SMALLEST: Final = 512
 """Bytes: no page of SQLite is smaller."""
 _READ: Final = apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READONLY
@@ -101,6 +102,8 @@ def look(path: str) -> bool:
     Raises ForeignDatabase, NewerSchema, DamagedStore.
     """
     logged = _size(f"{path}-wal") > 0
+    if logged and _is_half_copied(path):
+        return True
     try:
         with closing(_as_it_is(path)) as db:
             application_id = db.execute("pragma application_id").get
@@ -129,6 +132,25 @@ def look(path: str) -> bool:
     return bool(application_id == APPLICATION_ID)
 
 
+def _is_half_copied(path: str) -> bool:
+    """
+    Whether it is ours, and a process was killed while it copied its log into it: its first page says how long it will be, and
+    it is shorter. Whoever opens it reads the log first, and checks the schema again. Raises NewerSchema.
+    """
+    header = _beginning(path, _HEADER)
+    if len(header) < _HEADER or int.from_bytes(header[68:72]) != APPLICATION_ID:
+        return False
+    page_size = int.from_bytes(header[16:18])
+    page_size = 65_536 if page_size == 1 else page_size  # https://www.sqlite.org/fileformat2.html#the_database_header
+    is_told = header[24:28] == header[92:96]
+    if not is_told or int.from_bytes(header[28:32]) * page_size <= _size(path):
+        return False
+    if _size(f"{path}-shm"):
+        with suppress(apsw.Error), closing(_as_it_is(path, log=True)) as db:
+            refuse_newer(path, db)
+    return True
+
+
 def _as_it_is(path: str, *, log: bool = False) -> apsw.Connection:
     """A connection that makes nothing: no log, no lock. It sees the file alone, or also the log that is beside it."""
     uri = f"file:{quote(path)}?mode=ro&{'readonly_shm' if log else 'immutable'}=1"
@@ -136,14 +158,17 @@ def _as_it_is(path: str, *, log: bool = False) -> apsw.Connection:
 
 
 def _no_database(path: str) -> DamagedStore | ForeignDatabase:
-    file = apsw.VFSFile("", path, [_READ, 0])
-    try:
-        begins = file.xRead(min(len(_MAGIC), _size(path)), 0)
-    finally:
-        file.xClose()
-    if _MAGIC.startswith(begins):
+    if _MAGIC.startswith(_beginning(path, len(_MAGIC))):
         return DamagedStore(path, "its header makes no sense")
     return ForeignDatabase(path, "it is not a SQLite database")
+
+
+def _beginning(path: str, n: int) -> bytes:
+    file = apsw.VFSFile("", path, [_READ, 0])
+    try:
+        return file.xRead(min(n, _size(path)), 0)
+    finally:
+        file.xClose()
 
 
 def refuse_newer(path: str, db: apsw.Connection) -> None:

@@ -22,7 +22,7 @@ from callsheet.store.errors import (
     StoreError,
     StoreHeld,
 )
-from callsheet.store.records import Lane, NewRun, Now, Owner
+from callsheet.store.records import Lane, NewRun, Now, Owner, RunFilter
 from callsheet.store.sqlite import SqliteStore, connection, schema
 
 OWNER = Owner("boot-a", 7, "host", 1_700_000_000_000_000)
@@ -59,6 +59,12 @@ def made(path: Path) -> Path:
     store.write([Insert((RUN,))], NOW)
     store.close()
     return path
+
+
+def opened(path: Path) -> SqliteStore:
+    store = SqliteStore(path)
+    store.open(OWNER)
+    return store
 
 
 def sql(path: Path, *statements: str) -> None:
@@ -446,3 +452,45 @@ def test_a_reader_cannot_write(tmp_path: Path) -> None:
 
     reader.close()
     store.close()
+
+
+def test_p8_a_kill_while_the_log_is_copied_is_no_damage(tmp_path: Path) -> None:
+    """After each page of the copy: its first page may tell of pages that are not there yet, and the log has them all."""
+    path, page = tmp_path / "jobs.db", 4096
+    store = opened(path)
+    lane = Lane("j", "q", "t", "1")
+    store.write([Insert(tuple(NewRun(f"{n:010}", lane, b"x" * 900, n) for n in range(100)))], NOW)
+    before, log = path.read_bytes(), Path(f"{path}-wal").read_bytes()
+    store.close()  # which copies all of it
+    after = path.read_bytes()
+    assert len(before) < len(after)
+    assert before[:100] != after[:100]
+
+    for copied in range(len(after) // page + 1):
+        killed = tmp_path / f"killed-{copied}.db"
+        killed.write_bytes(after[: copied * page] + before[copied * page :])
+        Path(f"{killed}-wal").write_bytes(log)
+
+        again = opened(killed)
+        assert 100 == len(again.reader().list(RunFilter(), limit=1_000))
+        again.close()
+
+
+def test_a_newer_schema_is_refused_also_where_the_log_was_half_copied(tmp_path: Path) -> None:
+    """By what the log says, and untouched."""
+    path = tmp_path / "jobs.db"
+    store = opened(path)
+    lane = Lane("j", "q", "t", "1")
+    store.write([Insert(tuple(NewRun(f"{n:010}", lane, b"x" * 900, n) for n in range(100)))], NOW)
+    newer = apsw.Connection(str(path))
+    newer.execute(f"update meta set value = {schema.SCHEMA + 1}")
+    copy = tmp_path / "copy.db"
+    for end in ("-wal", "-shm"):
+        Path(f"{copy}{end}").write_bytes(Path(f"{path}{end}").read_bytes())
+    body = bytearray(path.read_bytes())
+    body[28:32], body[92:96] = (len(body) // 4096 + 50).to_bytes(4), body[24:28]
+    copy.write_bytes(body)
+    newer.close()
+    store.close()
+
+    refused(copy, NewerSchema, tmp_path)
