@@ -67,7 +67,7 @@ class EnqueueResult:
     What `enqueue` acknowledges.
 
     run_id: of the new run, or of the one that was there. deduped: whether it was there already.
-    payload_matches: with a key that was there, whether that run has the same task and payload; else True.
+    payload_matches: with a key or an id that was there, whether that run has the same task and payload; else True.
     """
 
     run_id: str
@@ -138,7 +138,7 @@ def _with_options(run: NewRun, task: Task[Any, Any], options: EnqueueOptions, se
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     changes: dict[str, Any] = {}
     if "run_id" in given:
-        changes["id"] = check_name(given["run_id"], "run_id")
+        changes |= {"id": check_name(given["run_id"], "run_id"), "payload_hash": None}
     if "queue" in given:
         changes["lane"] = evolve(task.lane, queue=task.jobs.queue_named(given["queue"]))
     if "priority" in given:
@@ -151,7 +151,9 @@ def _with_options(run: NewRun, task: Task[Any, Any], options: EnqueueOptions, se
         changes["trace_id"] = check_name(given["trace_id"], "trace_id", slash=True)
     if "idempotency_key" in given:
         key = check_name(given["idempotency_key"], "idempotency_key", most=MAX_KEY, slash=True)
-        changes |= {"idempotency_key": key, "payload_hash": codec.payload_hash(task.first_name, run.payload)}
+        changes |= {"idempotency_key": key, "payload_hash": None}
+    if "payload_hash" in changes:  # it can be asked for again
+        changes["payload_hash"] = codec.payload_hash(task.first_name, run.payload)
     if given.get("on_conflict", "return") not in ("return", "raise"):
         raise InvalidOption("on_conflict", f'must be "return" or "raise", not {shown(given["on_conflict"])}')
     return scheduled(evolve(run, **changes), given.get("delay"), given.get("run_at"), seams, by=by)

@@ -224,12 +224,15 @@ class WaitTimeout(CallsheetError, TimeoutError):
 
 @define(slots=False)
 class IdempotencyConflict(CallsheetError):
-    """The key belongs to a run with another payload or task (`on_conflict="raise"`)."""
+    """The key, or the id, belongs to a run with another payload or task (`on_conflict="raise"`)."""
 
-    idempotency_key: str
+    idempotency_key: str | None
+    """None: only the id was given."""
     run_id: str
 
     def __str__(self) -> str:
+        if self.idempotency_key is None:
+            return f"run {shown(self.run_id)} is there already, with another payload or task"
         return (
             f"idempotency key {self.idempotency_key!a} belongs to run {self.run_id}, which has another payload or task"
         )

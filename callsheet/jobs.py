@@ -31,6 +31,7 @@ from .errors import (
     TooMany,
     UnknownQueue,
     UnknownTask,
+    shown,
 )
 from .job import Job, make_task
 from .names import check_name, check_namespace
@@ -41,6 +42,7 @@ from .runs import Runs
 from .snapshot import RECENT, JobsSnapshot, Stats, stats_of
 from .store.codec import DEFAULT_LIMIT, HARD_LIMIT
 from .store.contract import Conflict, Insert, Inserted
+from .store.errors import CallsheetError
 from .store.policy import DEFAULT_RETRY, Retry
 from .store.records import Owner, RunFilter, instant
 from .task import Task
@@ -300,12 +302,12 @@ class Jobs:
         """
         Request one run; returns when that is durable.
 
-        task: a declared task, its name (an older one too), or an instance of a registered Job class, which is its own payload.
-        payload: any JSON value, or an instance of the task's payload type; at most `max_payload` bytes of JSON. delay
-        (seconds) or run_at: when it may first start. idempotency_key: the same key of this instance is the same run, also after
-        it ended. on_conflict="raise": a key whose run has another task or payload is an error. queue: another declared queue's
-        name. priority: 0 (first) to 9, default 5. timeout: seconds for each attempt. max_attempts: tries in all. trace_id:
-        handed to every attempt. run_id: your own id, for a repeat without a key.
+        task: a declared task, its name (an older one too), or an instance of a registered Job class, which is its own
+        payload. payload: any JSON value, or an instance of the task's payload type; at most `max_payload` bytes of JSON.
+        delay (seconds) or run_at: when it may first start. idempotency_key: the same key of this instance is the same run,
+        also after it ended. on_conflict="raise": a key, or an id, whose run has another task or payload is an error. queue:
+        another declared queue's name. priority: 0 (first) to 9, default 5. timeout: seconds for each attempt. max_attempts:
+        tries in all. trace_id: handed to every attempt. run_id: your own id, unique in the store, for a repeat without a key.
 
         Raises UnknownTask, NotRegistered, UnknownQueue, PayloadInvalid, PayloadTooLarge, InvalidSchedule, InvalidName,
         InvalidOption, IdempotencyConflict, NotOpen, AmbiguousRuntime, ShuttingDown, Overloaded: nothing was stored. After a
@@ -376,7 +378,7 @@ class Jobs:
         strict = options.get("on_conflict") == "raise"
         answer = await runtime.write(Insert((run,), strict=strict))
         if isinstance(answer, Conflict):
-            raise IdempotencyConflict(answer.idempotency_key, answer.existing.id)
+            raise self._conflict(answer)
         assert isinstance(answer, Inserted)
         return enqueueing.results((run,), answer.existing)[0]
 
@@ -404,9 +406,15 @@ class Jobs:
         strict = any(each.options.get("on_conflict") == "raise" for each in listed)
         answer = await runtime.write(Insert(runs, strict=strict))
         if isinstance(answer, Conflict):
-            raise IdempotencyConflict(answer.idempotency_key, answer.existing.id)
+            raise self._conflict(answer)
         assert isinstance(answer, Inserted)
         return enqueueing.results(runs, answer.existing)
+
+    def _conflict(self, answer: Conflict) -> CallsheetError:
+        run = answer.existing
+        if run.lane.jobs != self.identity:
+            return InvalidOption("run_id", f"{shown(run.id)} is the id of a run of other Jobs in this store")
+        return IdempotencyConflict(answer.idempotency_key, run.id)
 
     def _wanted(self, task: str | Task[Any, Any] | Job, payload: object) -> tuple[Task[Any, Any], object]:
         """Which task of ours, and with what."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from attrs import evolve
 
-from .contract import Claim, HeldBy, Rescue, SetQueue
+from .contract import Claim, Conflict, HeldBy, Rescue, SetQueue
 from .lifecycle import step
 from .policy import DEFAULT_RETRY, Tried, judge
 from .records import (
@@ -178,3 +178,12 @@ def rescue_verdict(run: Tried, lane: Lane, outcome: OutcomeKind, command: Rescue
 def status_after(run_id: str, verdict: Verdict) -> Status:
     """The status that a running run takes. Raises IllegalMove when running has no such move."""
     return step(run_id, Status.RUNNING, verdict.move)
+
+
+def conflict_of(new: NewRun, was: Run, *, strict: bool) -> Conflict | None:
+    """What speaks against taking `was`, which has the id or the key of `new`, for the same request."""
+    if was.lane.jobs != new.lane.jobs:
+        return Conflict(None, was)
+    if strict and None is not new.payload_hash != was.payload_hash is not None:
+        return Conflict(new.idempotency_key, was)
+    return None

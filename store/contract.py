@@ -45,9 +45,9 @@ class Insert:
     Store these runs, all or none. A run whose id, or whose key within its Jobs, is there already is not
     stored again.
 
-    `strict`: the first key whose run has another payload hash makes the whole command a Conflict. Inside one
-    command a repeated id or key is that of its first. A new run is queued or scheduled; any other status is
-    malformed.
+    An id that a run of another Jobs has makes the whole command a Conflict. With `strict`, so does the first key or id
+    whose run has another payload hash, where both have one. Inside one command a repeated id or key is that of its first.
+    A new run is queued or scheduled; any other status is malformed.
     """
 
     runs: tuple[NewRun, ...]
@@ -66,9 +66,10 @@ class Inserted:
 
 @frozen
 class Conflict:
-    """Answer to a strict Insert: nothing of it was stored."""
+    """Answer to an Insert of which nothing was stored."""
 
-    idempotency_key: str
+    idempotency_key: str | None
+    """None: it is about the id of `existing`."""
     existing: Run
 
 

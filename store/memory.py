@@ -18,6 +18,7 @@ from attrs import evolve
 
 from .arithmetic import (
     claimed_of,
+    conflict_of,
     current_attempt,
     deaths_after,
     due_of,
@@ -204,9 +205,9 @@ class MemoryStore:
                     self.tables.put(self.tables.keys, (new.lane.jobs, new.idempotency_key), new.id)
                 if new.replay_of is not None:
                     self.tables.put(self.tables.replays.setdefault(new.replay_of, {}), new.id, None)
-            elif command.strict and new.idempotency_key is not None and new.payload_hash != run.payload_hash:
+            elif (conflict := conflict_of(new, run, strict=command.strict)) is not None:
                 self.tables.undo(mark)
-                return Conflict(new.idempotency_key, run)
+                return conflict
             existing.append(run)
         return Inserted(tuple(existing))
 

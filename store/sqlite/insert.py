@@ -14,8 +14,7 @@ from itertools import chain
 from operator import attrgetter, itemgetter
 from typing import Any, Final, TypeAlias
 
-from attrs import evolve
-
+from ..arithmetic import conflict_of
 from ..contract import Conflict, Insert, Inserted
 from ..lifecycle import birth
 from ..records import Lane, NewRun, Run, Status
@@ -60,7 +59,8 @@ def insert(ledger: Ledger, commands: Sequence[Insert]) -> list[Inserted | Confli
         return [_insert(ledger, command) for command in commands]
     runs = tuple(chain.from_iterable(command.runs for command in commands))
     answer = _insert(ledger, Insert(runs))
-    assert isinstance(answer, Inserted)
+    if isinstance(answer, Conflict):  # of one of them, which is nothing to the others
+        return [_insert(ledger, command) for command in commands]
     rest = iter(answer.existing)
     return [Inserted(tuple([next(rest) for _ in command.runs])) for command in commands]
 
@@ -165,9 +165,8 @@ def _find(ledger: Ledger, new: NewRun, scope: int | None, before: int) -> Run:
 
 
 def _conflict(command: Insert, existing: Sequence[Run | None]) -> Conflict | None:
-    if not command.strict:
-        return None
     for new, run in zip(command.runs, existing, strict=True):
-        if run is not None and new.idempotency_key is not None and new.payload_hash != run.payload_hash:
-            return Conflict(new.idempotency_key, evolve(run, payload=None))
+        conflict = None if run is None else conflict_of(new, run, strict=command.strict)
+        if conflict is not None:
+            return conflict
     return None

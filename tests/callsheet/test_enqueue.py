@@ -9,7 +9,7 @@ import pytest
 import trio
 from attrs import frozen
 
-from callsheet import Context, IdempotencyConflict, Jobs, Queue, Status, TooMany, open_runtime
+from callsheet import Context, IdempotencyConflict, InvalidOption, Jobs, Queue, Status, TooMany, open_runtime
 
 from .house import NOON_NS, Place, Wall, moves_of, open_house, settle, statuses
 
@@ -353,3 +353,43 @@ async def test_only_the_first_start_is_delayed(autojump_clock: trio.abc.Clock, p
         await runtime.until_idle()
 
     assert [100.0, 105.0] == [round(each, 3) for each in times]
+
+
+async def test_an_id_given_twice_tells_whether_it_is_the_same_request(
+    autojump_clock: trio.abc.Clock, place: Place
+) -> None:
+    """As a key does: `payload_matches`, and a conflict for who wants one."""
+    jobs, _ = quiet()
+    async with open_house(place, jobs):
+        first = await jobs.enqueue("work", 1, run_id="mine")
+        same = await jobs.enqueue("work", 1, run_id="mine", on_conflict="raise")
+        other = await jobs.enqueue("work", 2, run_id="mine")
+        pair = await jobs.enqueue_many([jobs.entry("work", n, run_id="pair") for n in (1, 2)])
+        with pytest.raises(IdempotencyConflict, match="run 'mine' is there already, with another payload or task"):
+            await jobs.enqueue("other", 1, run_id="mine", on_conflict="raise")
+
+        assert [(False, True), (True, True), (True, False), (False, True), (True, False)] == [
+            (each.deduped, each.payload_matches) for each in (first, same, other, *pair)
+        ]
+        assert 2 == (await jobs.stats()).total
+
+
+async def test_an_id_that_other_jobs_use_is_refused(autojump_clock: trio.abc.Clock, place: Place) -> None:
+    """It is not acknowledged with a run that nobody here can see; nothing of the call is stored."""
+    jobs, _ = quiet()
+    others = Jobs("others")
+
+    @others.task("work")
+    async def work(payload: object, ctx: Context) -> None: ...
+
+    async with open_house(place, jobs):
+        await jobs.enqueue("work", "a secret", run_id="mine", delay=60)
+    async with open_house(place, others):
+        for request in (
+            lambda: others.enqueue("work", 1, run_id="mine"),
+            lambda: others.enqueue_many([work.entry(0), work.entry(1, run_id="mine")]),
+        ):
+            with pytest.raises(InvalidOption, match="run_id: 'mine' is the id of a run of other Jobs in this store"):
+                await request()
+
+        assert 0 == (await others.stats()).total

@@ -392,6 +392,37 @@ class StoreContract:
         assert before == after == Inserted((None,))
         assert desk.ids() == [6, 2, 1]
 
+    def test_the_id_of_a_run_of_other_jobs_stores_nothing(self, desk: Desk) -> None:
+        """Ids are unique in a store, and nobody is answered with what belongs to others; other commands are not concerned."""
+        desk.add(1, OTHER)
+
+        before, conflict, after = desk.do(
+            Insert((desk.new(2),)), Insert((desk.new(3), desk.new(1), desk.new(5))), Insert((desk.new(6),))
+        )
+
+        assert isinstance(conflict, Conflict)
+        assert (None, run_id(1)) == (conflict.idempotency_key, conflict.existing.id)
+        assert before == after == Inserted((None,))
+        assert desk.ids() == [6, 2, 1]
+        assert Inserted((None,)) == desk.insert(desk.new(3))
+
+    def test_a_strict_insert_of_an_id_with_another_payload_conflicts(self, desk: Desk) -> None:
+        """An id is as good as a key, where it is known with what it was given."""
+        desk.add(1, payload_hash=b"one")
+        desk.add(2)
+
+        same, unknown, other = desk.do(
+            Insert((desk.new(1, payload_hash=b"one"),), strict=True),
+            Insert((desk.new(2, payload_hash=b"one"),), strict=True),
+            Insert((desk.new(3), desk.new(1, payload_hash=b"two")), strict=True),
+        )
+
+        assert isinstance(same, Inserted)
+        assert isinstance(unknown, Inserted)
+        assert isinstance(other, Conflict)
+        assert (None, run_id(1)) == (other.idempotency_key, other.existing.id)
+        assert desk.ids() == [2, 1]
+
     def test_a_strict_insert_with_the_same_payload_dedupes(self, desk: Desk) -> None:
         """Strictness is about the payload, not about the key."""
         desk.add(1, idempotency_key="k", payload_hash=b"one")
