@@ -15,6 +15,7 @@ from callsheet.store.errors import StoreBusy, StoreFull
 from callsheet.store.memory import MemoryStore
 from callsheet.store.memory_tables import Tables
 from callsheet.store.records import Lane, Move, NewRun, Now, OutcomeKind, Owner, Verdict
+from callsheet.testing import simulate
 
 from .house import NOON_NS, Place, Wall, open_house, settle
 
@@ -302,6 +303,28 @@ async def test_a_handler_that_ignores_its_timeout_is_told_as_stuck(
         ended.run.stuck_since_us,
         [each.outcome for each in ended.attempts],
     )
+
+
+async def test_that_a_run_is_stuck_is_kept_as_soon_as_the_store_takes_it(autojump_clock: trio.abc.Clock) -> None:
+    """P10: the disk was full at that moment."""
+    jobs = Jobs("j", stuck_after=5)
+
+    @jobs.task("work", timeout=1)
+    async def work(payload: object, ctx: Context) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(60)
+
+    async with simulate(jobs) as world:
+        run = await jobs.enqueue("work")
+        await world.advance(seconds=5)
+        world.faults.full()
+        await world.advance(seconds=5)
+        refused = await jobs.runs.explain(run.run_id)
+        world.faults.heal()
+        await world.advance(seconds=2)
+        explained = await jobs.runs.explain(run.run_id)
+
+    assert (Reason.RUNNING, Reason.STUCK) == (refused.reason, explained.reason)
 
 
 async def test_a_canceled_run_whose_handler_goes_on_says_so(
