@@ -10,6 +10,7 @@ from attrs import evolve
 
 from callsheet import Context, Jobs, Queue, Reason, Retry, RunNotFound, open_runtime
 from callsheet.actors.seams import Seams
+from callsheet.context import instant
 from callsheet.store.contract import Claim, Insert, Settle, Settlement
 from callsheet.store.errors import StoreBusy, StoreFull
 from callsheet.store.memory import MemoryStore
@@ -266,6 +267,28 @@ async def test_a_store_that_takes_no_writes_is_told(
 
         assert (reason, str(error)) == (explained.reason, snapshot.trouble)
         assert (await jobs.snapshot()).trouble is None
+
+
+async def test_a_run_of_a_runtime_that_is_gone_says_when_that_was_last_seen(autojump_clock: trio.abc.Clock) -> None:
+    """Its row says that it runs, and nobody has taken it back yet: whoever only reads shall not take it for alive."""
+    tables = Tables()
+
+    def place() -> MemoryStore:
+        return MemoryStore(tables, exclusive=False)
+
+    jobs = shop()
+    async with simulate(jobs, store=place, start=instant(NOON_US)) as world:
+        run = await jobs.enqueue("work", "a")
+        await world.settle()
+        alive = await jobs.runs.explain(run.run_id)
+        await world.crash()
+
+    async with open_house(place, jobs, wall=Wall(offset_s=120), work=False, zombies=1):
+        explained = await jobs.runs.explain(run.run_id)
+
+    assert [Reason.RUNNING] * 2 == [alive.reason, explained.reason]
+    assert "seen" not in alive.text
+    assert "which was last seen at 2027-01-15 08:00:00.000+00:00: if it has died" in explained.text
 
 
 # ---------------------------------------------------------------- stuck
