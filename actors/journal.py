@@ -163,7 +163,7 @@ class Journal(Actor[JournalMessage]):
         _log.error("could not take back the runs that nobody runs any more", exc_info=error)
 
     async def receive_all(self, messages: Sequence[JournalMessage]) -> None:
-        """Commit all of it, in groups of bounded size; look around when that is done."""
+        """Commit all of it, in groups of bounded size; look around when it is time."""
         hand, most = self._state.hand, MAX_BATCH
         self._take(messages)
         while hand:
@@ -187,8 +187,9 @@ class Journal(Actor[JournalMessage]):
                 most = min(MAX_BATCH, most * 2)
                 self._committed(group, answers)
             self._take_more()
+            if self._must_look:  # there may be no quiet moment for long
+                await self._look_around()
         if self._must_look:
-            self._must_look = False
             await self._look_around()
 
     def _take(self, messages: Sequence[JournalMessage]) -> None:
@@ -229,10 +230,10 @@ class Journal(Actor[JournalMessage]):
             state.look = self.stage.timers.at(when_s, lambda: self.ref.tell_control(LookAround()))
 
     async def _look_around(self) -> None:
-        """In a quiet moment: the store may tidy up, and whoever waits for what others do is told."""
-        state = self._state
+        """Whoever waits for what others do is told; in a quiet moment the store may tidy up."""
+        state, self._must_look = self._state, False
         try:
-            changed = await state.writer.call(partial(_look, state.store))
+            changed = await state.writer.call(partial(_look, state.store, quiet=not state.hand))
         except Exception as error:  # noqa: BLE001 -- the next look may do better; a store that refuses is shown elsewhere
             _log.debug("could not look at the store: %s", error)
             changed = False
@@ -315,9 +316,10 @@ def _write(state: JournalState, group: Sequence[Write], now: Now) -> list[Answer
     return state.store.write([write.command for write in group], now)
 
 
-def _look(store: Store) -> bool:
+def _look(store: Store, *, quiet: bool) -> bool:
     """In the writer's thread."""
-    store.idle()
+    if quiet:
+        store.idle()
     return store.changed()
 
 

@@ -71,6 +71,8 @@ class RunActor:
     deadline_us: int | None = field(default=None, init=False)
     stuck_since_us: int | None = field(default=None, init=False)
     """Since when it goes on although it was told to stop; known once that was `stuck_after_s` ago."""
+    is_over: bool = field(default=False, init=False)
+    """Whether its handler has ended."""
     late: str | None = field(default=None, init=False)
     """What the handler did after it was told to stop, where that says more than `it ended`."""
     progress: bytes | None = field(default=None, init=False)
@@ -89,7 +91,7 @@ class RunActor:
 
     def stop(self, reason: StopReason) -> None:
         """Cancel the handler. The first reason stays, except that a cancel overrides it: it is what the store says."""
-        if self.stop_reason is None:
+        if self.stop_reason is None and not self.is_over:
             self._wait_patiently()
         if self.stop_reason is None or reason is StopReason.CANCELED:
             self.stop_reason = reason
@@ -112,6 +114,7 @@ class RunActor:
         try:
             outcome = await self._attempt()
         finally:  # also when a scope around us was cancelled
+            self.is_over = True
             if timer is not None:
                 timer.cancel()
             if self._patience is not None:

@@ -104,7 +104,7 @@ def explain(run: Run, facts: Facts) -> Explanation:
     if run.status.is_final:
         because = [_ended(run, facts)]
     elif run.status is Status.RUNNING:
-        because = [_running(run)]
+        because = [_running(run, facts)]
     else:
         because = list(_waiting(run, facts)) or [_next(run)]
     due = instant(run.due_us) if run.status.is_waiting and not is_due(run.due_us, run.clock, facts.now) else None
@@ -126,12 +126,27 @@ def _ended(run: Run, facts: Facts) -> Because:
     return Reason.ENDED, f"It is {run.status}{why} since {_at(run.ended_us)}, after {tries}.{lingers}"
 
 
-def _running(run: Run) -> Because:
+def _running(run: Run, facts: Facts) -> Because:
     assert run.started_us is not None
-    where = f"attempt {run.attempt}, since {_at(run.started_us)}, in runtime {run.owner}"
+    where = f"attempt {run.attempt}, since {_at(run.started_us)}, in runtime {run.owner}{_last_seen(run.owner, facts)}"
     if run.stuck_since_us is None:
         return Reason.RUNNING, f"It is running: {where}."
     return Reason.STUCK, f"It was told to stop at {_at(run.stuck_since_us)}, and its handler goes on: {where}."
+
+
+def _last_seen(boot_id: str | None, facts: Facts) -> str:
+    """Nothing where the runtime is there, as far as can be seen."""
+    if any(each.boot_id == boot_id for each in _present(facts)):
+        return ""
+    seen = [_at(each.seen_us) for each in facts.owners if each.boot_id == boot_id]
+    last = f"was last seen at {seen[0]}" if seen else "is not registered"
+    return f", which {last}: if it has died, the next one that works on this store takes the run back"
+
+
+def _present(facts: Facts) -> list[Owner]:
+    """The runtimes that can be counted on, ourselves among them."""
+    since_us = facts.now.steady_us - SEEN_US
+    return [each for each in facts.owners if each.boot_id == facts.boot_id or each.seen_us > since_us]
 
 
 def _next(run: Run) -> Because:
@@ -167,9 +182,7 @@ def _not_due(run: Run) -> Because:
 def _nobody(run: Run, facts: Facts) -> Iterator[Because]:
     """Whether there is anybody who could run it."""
     lane = run.lane
-    owners = [
-        each for each in facts.owners if each.boot_id == facts.boot_id or each.seen_us + SEEN_US > facts.now.steady_us
-    ]
+    owners = _present(facts)
     if not any(lane.queue in owner.queues for owner in owners):
         yield Reason.NO_RUNTIME_WATCHES, f"No runtime that is open watches queue {lane.queue}."
     if not any(f"{lane.jobs}/{lane.task}" in owner.tasks for owner in owners) and facts.schemas is None:

@@ -154,6 +154,8 @@ def _state(
             rows[count.status] += count.n
     paused = override is not None and override.paused
     free = 0 if slots is None or paused else max(0, slots.free)
+    if slots is not None and slots.room.limit is not None:
+        free = max(0, min(free, slots.room.free))
     if limits.global_limit is not None:
         free = max(0, min(free, limits.global_limit - rows[Status.RUNNING]))
     return QueueState(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Final
 
 from attrs import define, evolve, frozen
 
@@ -27,6 +28,9 @@ from . import paths
 from .slots import Slots
 
 _log = logging.getLogger("callsheet.task")
+
+RETRY_S: Final = 1.0
+"""Wait before it is said again that an attempt is stuck."""
 
 
 @define(eq=False)  # not frozen: that would cost every run a quarter of a microsecond
@@ -71,13 +75,22 @@ class Settling:
 
     def note_stuck(self, actor: RunActor) -> None:
         """An attempt goes on long after it was told to stop: say so, and keep it with its run."""
-        run, since_us = actor.claimed, actor.stuck_since_us
+        run = actor.claimed
         _log.error(
             "run %s of task %s goes on %g s after it was told to stop (%s): it keeps its slot until it ends",
             run.run_id, run.lane.task, actor.stuck_after_s, actor.stop_reason,
         )  # fmt: skip
-        note = NoteRunning(run.run_id, run.attempt, run.claim_id, run.fence, stuck_since_us=since_us)
-        send(self.journal, note, Reply())
+        self._keep_stuck(actor)
+
+    def _keep_stuck(self, actor: RunActor) -> None:
+        """With its run: unlike an end, that is refused while the store takes nothing, and is tried again while it is true."""
+        if not actor.is_over:
+            run = actor.claimed
+            note = NoteRunning(run.run_id, run.attempt, run.claim_id, run.fence, stuck_since_us=actor.stuck_since_us)
+            send(self.journal, note, Forward(lambda _: None, lambda _: self._keep_stuck_later(actor)))
+
+    def _keep_stuck_later(self, actor: RunActor) -> None:
+        self.stage.timers.at(self.stage.seams.clock.mono_s() + RETRY_S, lambda: self._keep_stuck(actor))
 
     def _judge(self, ended: RunEnded, now_us: int) -> Verdict:
         run, policy = ended.actor.claimed, ended.actor.policy

@@ -23,8 +23,8 @@ from .script import Script as Script
 from .script import Sleep as Sleep
 from .script import Step as Step
 from .script import Swallow as Swallow
+from .simulation import simulate as simulate
 from .world import World as World
-from .world import simulate as simulate
 
 __all__ = [
     "Call",

@@ -4,26 +4,24 @@ A world for tests: jobs at work in virtual time, on a store that can fail, in a 
 Rule 1: time moves only when it is asked to, and everything that happens follows from the seed.
 Rule 2: the runtime is the real one. What is put around it is the clock, the ids, the store's failures, and what a script
     has attempts do instead of calling their handler.
-Not here: what goes wrong (`faults`), what a process is (`life`), what the books must say (`books`, `ledger`).
+Not here: what goes wrong (`faults`), what a process is (`life`), what the books must say (`books`, `ledger`), opening
+and closing it (`simulation`).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, Final, Literal, TypeAlias, TypeVar, Unpack
+from typing import Any, Final, TypeAlias, TypeVar
 
 import trio
 import trio.testing
 from attrs import define, field
 
 from ..actors.calendar import Look
-from ..actors.cancellation import raise_as_it_was, single, without_cancelled
 from ..actors.run import RunActor
 from ..actors.seams import Seams
 from ..enqueue import EnqueueOptions
@@ -34,22 +32,18 @@ from ..runs import RunDetails, details_of
 from ..runtime import OpenOptions, Runtime
 from ..store import codec
 from ..store.contract import Command, Reader, Store, Unregister
-from ..store.memory import MemoryStore
-from ..store.memory_tables import Tables
 from ..store.records import Clock, Now, Owner, Run, RunFilter, Status, instant
 from ..supervisor import paths
 from ..task import Task
 from . import books
-from .clock import NOON, Time, as_seconds, us_of
+from .clock import Time, as_seconds, us_of
 from .errors import NotRunning, StillBusy, WrongBooks
 from .faults import Faults, FaultyStore
 from .ledger import Ledger
 from .life import Life
-from .order import repeatable
 from .performing import Performed, performed
 from .script import Script, Step, checked
 from .script import perform as perform_step
-from .silence import the_dead_are_silent
 
 T = TypeVar("T")
 
@@ -65,7 +59,6 @@ SHOWN: Final = 20
 _OBSERVER: Final = Owner("observer", os.getpid(), "here", 0)
 _ANY: Final[Any] = object()
 
-StoreChoice: TypeAlias = Literal["memory", "sqlite"] | Callable[[], Store]
 TaskChoice: TypeAlias = str | Task[Any, Any] | type[Any]
 
 
@@ -483,70 +476,6 @@ class World:
             self._kill(self._life, comes_back=False)
         else:
             self._nursery.cancel_scope.cancel()
-
-
-@asynccontextmanager
-async def simulate(
-    *jobs: Jobs,
-    seed: int = 1,
-    store: StoreChoice = "memory",
-    start: datetime = NOON,
-    **options: Unpack[OpenOptions],
-) -> AsyncIterator[World]:
-    """
-    Run `jobs` in virtual time while the block runs, for tests.
-
-    seed: everything that happens follows from it and from what the test does, ids and jitter included. store: "memory",
-    "sqlite" (a database of its own, which is deleted afterwards), or what makes a Store over the same data each time it is
-    called. start: what the wall clock shows, an aware datetime. options: those of `open`, but for `seams` and `signals`.
-
-    Use it in a test that has pytest-trio's `mock_clock` (time stands still unless the world is asked to move it) or
-    `autojump_clock` (it goes on whenever the test waits), or inside `callsheet.testing.run`.
-
-    Leaving the block closes the runtime in order, and then looks at the books as `World.check` does. A block that raises is
-    left at once. Raises RealClock, WrongBooks, and what `open` raises.
-    """
-    for taken in ("seams", "signals"):
-        if taken in options:
-            raise InvalidOption(taken, "belongs to the world, and cannot be given to simulate")
-    time = Time.of_this_run(start)
-    chance = Seams.seeded(-seed)
-    raised: BaseException | None = None
-    with ExitStack() as stack:
-        place = _place(store, stack)
-        stack.enter_context(repeatable(seed))
-        stack.enter_context(the_dead_are_silent())
-        try:
-            async with trio.open_nursery() as nursery:
-                world = World(Faults(chance.draw), jobs, seed, place, options, time, nursery)
-                try:
-                    await world._begin()  # noqa: SLF001 -- one thing in two halves
-                    yield world
-                    await world._end()  # noqa: SLF001
-                except BaseException as error:  # noqa: BLE001 -- raised below: the nursery would wrap it, and copy groups
-                    raised = error
-                    world._give_up()  # noqa: SLF001
-                stack.enter_context(time.flowing())  # whoever outlived its process needs time to end
-        except BaseException as error:  # noqa: BLE001 -- all but a cancellation is raised, and that follows below
-            own = without_cancelled(error)
-            if own is not None:
-                raise single(own) from raised
-    if raised is not None:
-        raise_as_it_was(raised)
-
-
-def _place(store: StoreChoice, stack: ExitStack) -> Callable[[], Store]:
-    if store == "memory":
-        tables = Tables()
-        return lambda: MemoryStore(tables)
-    if store == "sqlite":
-        from ..store.sqlite import SqliteStore
-
-        folder = stack.enter_context(TemporaryDirectory(prefix="callsheet-"))
-        return lambda: SqliteStore(Path(folder) / "jobs.db")
-    if not callable(store):
-        raise InvalidOption("store", f'is "memory", "sqlite", or what makes a Store, not {store!r}')
-    return store
 
 
 def _reading(store: Store, what: Callable[[Reader], T]) -> T:

@@ -10,11 +10,13 @@ from attrs import evolve
 
 from callsheet import Context, Jobs, Queue, Reason, Retry, RunNotFound, open_runtime
 from callsheet.actors.seams import Seams
+from callsheet.context import instant
 from callsheet.store.contract import Claim, Insert, Settle, Settlement
 from callsheet.store.errors import StoreBusy, StoreFull
 from callsheet.store.memory import MemoryStore
 from callsheet.store.memory_tables import Tables
 from callsheet.store.records import Lane, Move, NewRun, Now, OutcomeKind, Owner, Verdict
+from callsheet.testing import simulate
 
 from .house import NOON_NS, Place, Wall, open_house, settle
 
@@ -267,6 +269,28 @@ async def test_a_store_that_takes_no_writes_is_told(
         assert (await jobs.snapshot()).trouble is None
 
 
+async def test_a_run_of_a_runtime_that_is_gone_says_when_that_was_last_seen(autojump_clock: trio.abc.Clock) -> None:
+    """Its row says that it runs, and nobody has taken it back yet: whoever only reads shall not take it for alive."""
+    tables = Tables()
+
+    def place() -> MemoryStore:
+        return MemoryStore(tables, exclusive=False)
+
+    jobs = shop()
+    async with simulate(jobs, store=place, start=instant(NOON_US)) as world:
+        run = await jobs.enqueue("work", "a")
+        await world.settle()
+        alive = await jobs.runs.explain(run.run_id)
+        await world.crash()
+
+    async with open_house(place, jobs, wall=Wall(offset_s=120), work=False, zombies=1):
+        explained = await jobs.runs.explain(run.run_id)
+
+    assert [Reason.RUNNING] * 2 == [alive.reason, explained.reason]
+    assert "seen" not in alive.text
+    assert "which was last seen at 2027-01-15 08:00:00.000+00:00: if it has died" in explained.text
+
+
 # ---------------------------------------------------------------- stuck
 
 
@@ -302,6 +326,28 @@ async def test_a_handler_that_ignores_its_timeout_is_told_as_stuck(
         ended.run.stuck_since_us,
         [each.outcome for each in ended.attempts],
     )
+
+
+async def test_that_a_run_is_stuck_is_kept_as_soon_as_the_store_takes_it(autojump_clock: trio.abc.Clock) -> None:
+    """P10: the disk was full at that moment."""
+    jobs = Jobs("j", stuck_after=5)
+
+    @jobs.task("work", timeout=1)
+    async def work(payload: object, ctx: Context) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(60)
+
+    async with simulate(jobs) as world:
+        run = await jobs.enqueue("work")
+        await world.advance(seconds=5)
+        world.faults.full()
+        await world.advance(seconds=5)
+        refused = await jobs.runs.explain(run.run_id)
+        world.faults.heal()
+        await world.advance(seconds=2)
+        explained = await jobs.runs.explain(run.run_id)
+
+    assert (Reason.RUNNING, Reason.STUCK) == (refused.reason, explained.reason)
 
 
 async def test_a_canceled_run_whose_handler_goes_on_says_so(

@@ -8,14 +8,18 @@ from typing import Any, TypeVar
 
 import pytest
 import trio
+import trio.testing
 
 from callsheet import Context, Jobs, Runtime, Status, open_runtime
+from callsheet.actors.journal import send
 from callsheet.actors.readers import Readers
+from callsheet.actors.reply import Forward
 from callsheet.actors.seams import Seams
-from callsheet.store.contract import Reader
+from callsheet.store.contract import Reader, Register
 from callsheet.store.errors import StoreBusy
 from callsheet.store.memory import MemoryStore
 from callsheet.store.memory_tables import Tables
+from callsheet.supervisor import paths
 
 from .house import Wall, outcomes_of, settle
 
@@ -135,3 +139,30 @@ async def test_a_resume_during_a_slow_look_is_noticed(
 
         assert ["another began", "it began"] == sorted(log)
         assert Status.RUNNING in (await jobs.stats()).by_status
+
+
+async def test_what_others_do_is_noticed_while_there_is_always_more_to_write(
+    mock_clock: trio.testing.MockClock,
+) -> None:
+    """P5: a journal that never comes to rest looks around between two commits."""
+    (jobs, log), (desk, _) = sleepers(), sleepers()
+    async with side_by_side(jobs, desk) as runtime:
+        run = await jobs.enqueue("work", "it")
+        await settle()
+        await desk.runs.cancel(run.run_id)
+        journal = runtime.system.stage.registry[paths.JOURNAL].ref
+        done = trio.Event()
+        stopped: list[bool] = []
+
+        def again(_: object) -> None:
+            stopped.append("it stopped" in log)
+            mock_clock.jump(0.01)
+            if len(stopped) == 200:
+                done.set()
+            else:
+                send(journal, Register(runtime.owner), Forward(again, lambda _: None))
+
+        again(None)
+        await done.wait()
+
+        assert stopped[-1]

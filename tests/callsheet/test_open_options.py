@@ -137,6 +137,21 @@ async def test_max_running_is_a_number_of_runs(autojump_clock: trio.abc.Clock, m
             pass
 
 
+async def test_what_is_available_is_bounded_by_all_queues_together(
+    autojump_clock: trio.abc.Clock, place: Place
+) -> None:
+    """A queue with free slots shows none of them while the others have taken all that may run here."""
+    jobs, _ = workers()
+    async with open_house(place, jobs, max_running=3) as runtime:
+        before = (await jobs.queues.get("mail")).available
+        for n in range(2):
+            await jobs.enqueue("work", str(n))
+        await settle()
+
+        assert (3, 1) == (before, (await jobs.queues.get("mail")).available)
+        await runtime.until_idle()
+
+
 # ---------------------------------------------------------------- work=False
 
 
