@@ -1,10 +1,9 @@
 """
 Cancel or replay all runs that a filter matches, each answered for itself.
 
-Rule 1: a cancel is one guarded write, and a run that was replayed is passed over, so a call that is cancelled or fails half-way
-    can be made again: what is done is not done twice. Replays of one runtime take turns, page by page; two processes at the
-    same time, or a call that follows one whose write is still under way, may both replay a run.
-Rule 2: at most `limit` runs a call; `more` says that there are others.
+Rule 1: each run is one guarded write, and a run that was replayed is passed over, also when somebody else replays it just now:
+    so a call that is cancelled or fails half-way can be made again, and two people may make it at once.
+Rule 2: an answer has a limit, and says where the next call begins.
 Not here: one run (`runs`), what a filter means (the store).
 """
 
@@ -12,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from attrs import evolve, field, frozen
 
@@ -30,6 +29,8 @@ MAX_LIMIT: Final = 10_000
 """Runs of one call: what one answer can tell."""
 PAGE: Final = 500
 """Runs that are read, and written, at a time."""
+REPLAYED: Final = 100
+"""The same of those that are replayed: they are held with their payloads."""
 
 
 @frozen
@@ -53,6 +54,8 @@ class BulkResult:
 
     answers: tuple[Answered, ...]
     more: bool
+    next: str | None = None
+    """Of a replay with more: what the next call is given as `after`."""
     done: int = field(init=False)
     """How many were canceled or replayed."""
 
@@ -115,61 +118,50 @@ def _canceled(run_id: str, answer: object) -> Answered:
     return Answered(run_id, done=False, status=answer.was, why=why)
 
 
-Old: TypeAlias = tuple[Run, str | None]
-"""A run with its payload, and the id of the run that replayed it last, where that counts."""
-
-
 async def replay_all(
-    runtime: Runtime, where: RunFilter, again: Callable[[Run], NewRun], limit: int, *, repeat: bool
+    runtime: Runtime,
+    where: RunFilter,
+    again: Callable[[Run], NewRun],
+    limit: int,
+    *,
+    repeat: bool,
+    after: str | None,
 ) -> BulkResult:
-    """Replay what matches, `again` makes the new runs; unless `repeat`, what was replayed before is passed over."""
+    """Replay up to `limit` runs that match, below `after`; `again` makes the new runs. Unless `repeat`, each once."""
     answers: list[Answered] = []
-    room, before = limit, None
-    while True:
-        async with runtime.replaying:  # nobody reads what we are about to replay
-            page, before = await runtime.read(partial(_replayable, where, before=before, repeat=repeat))
-            wanted = _first(page, room)
-            answers += await _replay(runtime, wanted, again)
-        if len(wanted) < len(page):
-            return BulkResult(tuple(answers), more=True)
-        if before is None:
+    while len(answers) < limit:
+        size = min(REPLAYED, limit - len(answers))
+        page, after = await runtime.read(partial(_with_payloads, where, before=after, size=size))
+        answers += await _replay(runtime, page, again, once=not repeat)
+        if after is None:
             return BulkResult(tuple(answers), more=False)
-        room -= sum(earlier is None for _, earlier in wanted)
+    return BulkResult(tuple(answers), more=True, next=after)
 
 
-def _first(page: Sequence[Old], room: int) -> Sequence[Old]:
-    """So much of a page that `room` runs of it are new."""
-    for n, (_, earlier) in enumerate(page):
-        room -= earlier is None
-        if room < 0:
-            return page[:n]
-    return page
+async def _replay(
+    runtime: Runtime, page: Sequence[Run], again: Callable[[Run], NewRun], *, once: bool
+) -> list[Answered]:
+    if not page:
+        return []
+    new = [again(old) for old in page]
+    (answer,) = await runtime.write_all([Insert(tuple(new), once=once)])
+    if not isinstance(answer, Inserted):
+        return [Answered(old.id, done=False, status=old.status, why=str(answer)) for old in page]
+    return [_replayed(old, run.id, earlier) for old, run, earlier in zip(page, new, answer.existing, strict=True)]
 
 
-async def _replay(runtime: Runtime, page: Sequence[Old], again: Callable[[Run], NewRun]) -> list[Answered]:
-    new = {old.id: again(old) for old, earlier in page if earlier is None}
-    problem: str | None = None
-    if new:
-        (answer,) = await runtime.write_all([Insert(tuple(new.values()))])
-        problem = None if isinstance(answer, Inserted) else str(answer)
-    return [_replayed(old, earlier, new.get(old.id), problem) for old, earlier in page]
-
-
-def _replayed(old: Run, earlier: str | None, new: NewRun | None, problem: str | None) -> Answered:
-    if new is None:
-        return Answered(old.id, done=False, status=old.status, replay_id=earlier, why="it was replayed before")
-    if problem is not None:
-        return Answered(old.id, done=False, status=old.status, why=problem)
-    return Answered(old.id, done=True, status=old.status, replay_id=new.id)
+def _replayed(old: Run, replay_id: str, earlier: Run | None) -> Answered:
+    if earlier is None:
+        return Answered(old.id, done=True, status=old.status, replay_id=replay_id)
+    return Answered(old.id, done=False, status=old.status, replay_id=earlier.id, why="it was replayed before")
 
 
 def _page(where: RunFilter, reader: Reader, *, before: str | None, limit: int) -> tuple[Run, ...]:
     return reader.list(where, limit=limit, before=before)
 
 
-def _replayable(where: RunFilter, reader: Reader, *, before: str | None, repeat: bool) -> tuple[list[Old], str | None]:
-    """A page of runs that match, with their payloads; and where the next page begins, if there may be one."""
-    page = reader.list(where, limit=PAGE, before=before)
-    histories = [history for run in page if (history := reader.get(run.id)) is not None]
-    old = [(each.run, None if repeat or not each.replays else each.replays[-1]) for each in histories]
-    return old, page[-1].id if len(page) == PAGE else None
+def _with_payloads(where: RunFilter, reader: Reader, *, before: str | None, size: int) -> tuple[list[Run], str | None]:
+    """Runs that match, and below which id there are more."""
+    page = reader.list(where, limit=size + 1, before=before)
+    found = [history.run for run in page[:size] if (history := reader.get(run.id)) is not None]
+    return found, page[size - 1].id if len(page) > size else None

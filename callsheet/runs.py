@@ -236,6 +236,7 @@ class Runs:
         changed then. Runs that are enqueued meanwhile may be missed.
         """
         cause = "canceled" if reason is None else f"canceled: {_reason(reason)}"
+        _refuse_none(where)
         return await bulk.cancel_all(self._jobs.runtime(), self._filter(where), cause, bulk.check_limit(limit))
 
     async def replay_all(
@@ -246,16 +247,18 @@ class Runs:
         run_at: datetime | str | None = None,
         repeat: bool = False,
         limit: int = bulk.DEFAULT_LIMIT,
+        after: str | None = None,
         **where: Unpack[RunQuery],
     ) -> BulkResult:
         """
         Replay all runs that match everything given; without a status, what is dead-lettered. Answered per run.
 
         A run that was replayed before is passed over, and its last replay named, so that the call may be made again, also by
-        two at the same time in one runtime; `repeat` replays it once more. limit: 1 … 10,000 new runs; when `more` are left,
-        call again. Raises InvalidOption (also for a status that is not final), InvalidSchedule, InvalidName or TypeError:
-        nothing was stored then.
+        two people at the same time; `repeat` replays it once more. limit: 1 … 10,000 runs; when there are `more`, call again
+        with `after=result.next`. Raises InvalidOption (also for a status that is not final), InvalidSchedule, InvalidName or
+        TypeError: nothing was stored then.
         """
+        _refuse_none(where)
         runtime, asked = self._jobs.runtime(), self._filter(where)
         status = asked.status or Status.DEAD_LETTERED
         if not status.is_final:
@@ -270,7 +273,8 @@ class Runs:
 
         enqueueing.check_times(delay, run_at, seams)
         asked = evolve(asked, status=status)
-        return await bulk.replay_all(runtime, asked, again, bulk.check_limit(limit), repeat=bool(repeat))
+        below = _named(after, "after")
+        return await bulk.replay_all(runtime, asked, again, bulk.check_limit(limit), repeat=bool(repeat), after=below)
 
     def _filter(self, where: RunQuery) -> RunFilter:
         unknown = where.keys() - RunQuery.__annotations__.keys()
@@ -355,6 +359,13 @@ def facts_of(jobs: Jobs, runtime: Runtime, run: Run, snapshot: Snapshot) -> Fact
         trouble=runtime.journal.trouble,
         lingers=slots is not None and run.id in slots.on_stage,
     )
+
+
+def _refuse_none(where: RunQuery) -> None:
+    """A filter that turned out to be None must not come to mean everything."""
+    for name, value in where.items():
+        if value is None:
+            raise InvalidOption(name, "is None; leave it out to mean any")
 
 
 def _text(run_id: object) -> str:

@@ -120,8 +120,6 @@ class Runtime:
     is_open: bool = field(default=False, init=False)
     """Whether its actors live: handlers may use it before the block has begun, and until the last of them has ended."""
     neighbours: Neighbours = field(init=False)
-    replaying: trio.Lock = field(factory=trio.Lock, init=False)
-    """Held while a page of runs is replayed in bulk."""
     monitor_url: str | None = field(default=None, init=False)
     """The page's link, with its secret, while there is a monitor."""
     understudy: Understudy | None = field(default=None, init=False)

@@ -47,11 +47,13 @@ class Insert:
 
     An id that a run of another Jobs has makes the whole command a Conflict. With `strict`, so does the first key or id
     whose run has another payload hash, where both have one. Inside one command a repeated id or key is that of its first.
-    A new run is queued or scheduled; any other status is malformed.
+    A new run is queued or scheduled; any other status is malformed. With `once`, a run that replays one which was replayed
+    before this command is not stored: the latest of its replays is what was there already.
     """
 
     runs: tuple[NewRun, ...]
     strict: bool = False
+    once: bool = False
 
 
 @frozen

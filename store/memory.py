@@ -196,8 +196,13 @@ class MemoryStore:
     def _insert(self, command: Insert) -> Inserted | Conflict:
         existing: list[Run | None] = []
         mark = self.tables.mark
+        before = {new.replay_of: self._last_replay(new) for new in command.runs} if command.once else {}
         for new in command.runs:
             move = birth(new.status)
+            run = before.get(new.replay_of)
+            if run is not None:
+                existing.append(run)
+                continue
             run = self._existing(new)
             if run is None:
                 self.tables.move_run(run_of(new), None, move, new.created_us)
@@ -217,6 +222,10 @@ class MemoryStore:
             run_id = self.tables.keys.get((new.lane.jobs, new.idempotency_key))
             run = None if run_id is None else self.tables.runs[run_id]
         return None if run is None else evolve(run, payload=None)
+
+    def _last_replay(self, new: NewRun) -> Run | None:
+        ids = self.tables.replays.get(new.replay_of or "")
+        return evolve(self.tables.runs[max(ids)], payload=None) if ids else None
 
     # ---------------------------------------------------------------- claim
 

@@ -14,13 +14,15 @@ from itertools import chain
 from operator import attrgetter, itemgetter
 from typing import Any, Final, TypeAlias
 
+from attrs import evolve
+
 from ..arithmetic import conflict_of
 from ..contract import Conflict, Insert, Inserted
 from ..lifecycle import birth
 from ..records import Lane, NewRun, Run, Status
 from .codes import RUN_COLUMNS, STATUS_CODE, run_of
 from .connection import rows, value
-from .ledger import Ledger
+from .ledger import Ledger, listed
 from .schema import PAYLOAD_INLINE
 from .timely import stamp
 
@@ -40,6 +42,14 @@ _AS_GIVEN: Final = attrgetter(
 )  # fmt: skip
 
 
+_LAST_REPLAYS: Final = f"""
+    select {RUN_COLUMNS} from runs where rid in (
+        select (select rid from runs indexed by by_origin where replay_of = value and replay_of is not null
+                order by id desc limit 1)
+        from json_each(?1))
+    """  # noqa: S608 - fixed columns
+
+
 def _statement(n: int) -> str:
     one = "(" + ", ".join("?" * (_COLUMNS.count(",") + 1)) + ")"
     values = ", ".join([one] * n)
@@ -55,7 +65,7 @@ once.
 
 def insert(ledger: Ledger, commands: Sequence[Insert]) -> list[Inserted | Conflict]:
     """Answer Inserts that follow one another; those that are not strict share their statements."""
-    if len(commands) == 1 or any(command.strict for command in commands):
+    if len(commands) == 1 or any(command.strict or command.once for command in commands):
         return [_insert(ledger, command) for command in commands]
     runs = tuple(chain.from_iterable(command.runs for command in commands))
     answer = _insert(ledger, Insert(runs))
@@ -66,6 +76,27 @@ def insert(ledger: Ledger, commands: Sequence[Insert]) -> list[Inserted | Confli
 
 
 def _insert(ledger: Ledger, command: Insert) -> Inserted | Conflict:
+    replayed = _replayed(ledger, command) if command.once else {}
+    if not replayed:
+        return _insert_all(ledger, command)
+    rest = tuple([new for new in command.runs if new.replay_of not in replayed])
+    answer = _insert_all(ledger, evolve(command, runs=rest))
+    if isinstance(answer, Conflict):
+        return answer
+    existing = iter(answer.existing)
+    found = [replayed[new.replay_of] if new.replay_of in replayed else next(existing) for new in command.runs]
+    return Inserted(tuple(found))
+
+
+def _replayed(ledger: Ledger, command: Insert) -> dict[str | None, Run]:
+    """By the id of a run that one of them replays: the latest replay that it has already."""
+    wanted = listed({new.replay_of for new in command.runs if new.replay_of is not None})
+    found = rows(ledger.db, _LAST_REPLAYS, (wanted,))
+    runs = [run_of(row, ledger.lane_of, ledger.boot_of, None) for row in found]
+    return {run.replay_of: run for run in runs}
+
+
+def _insert_all(ledger: Ledger, command: Insert) -> Inserted | Conflict:
     first = 1 + (value(ledger.db, "select max(rid) from runs") or 0)
     runs, new = command.runs, _rows(ledger, command.runs)
     existing: tuple[Run | None, ...] = (None,) * len(new)

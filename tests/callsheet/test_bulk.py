@@ -8,11 +8,26 @@ from typing import Any
 import pytest
 import trio
 
-from callsheet import Context, Discard, InvalidName, InvalidOption, InvalidSchedule, Jobs, Queue, Retry, Status
+from callsheet import (
+    BulkResult,
+    Context,
+    Discard,
+    InvalidName,
+    InvalidOption,
+    InvalidSchedule,
+    Jobs,
+    Queue,
+    Retry,
+    Status,
+    open_runtime,
+)
 from callsheet import bulk as bulk_module
 from callsheet.actors.readers import Readers
+from callsheet.actors.seams import Seams
+from callsheet.store.memory import MemoryStore
+from callsheet.store.memory_tables import Tables
 
-from .house import NOON_NS, Place, open_house, settle, statuses
+from .house import NOON_NS, Place, Wall, open_house, settle, statuses
 
 
 def failing(**options: Any) -> tuple[Jobs, list[str]]:
@@ -123,17 +138,21 @@ async def test_bulk_goes_through_pages_and_keeps_to_its_limit(
 ) -> None:
     """`more` says that a further call has something to do, and that call does the rest."""
     monkeypatch.setattr(bulk_module, "PAGE", 3)
+    monkeypatch.setattr(bulk_module, "REPLAYED", 3)
     jobs, _ = failing()
     async with open_house(place, jobs) as runtime:
         await jobs.enqueue_many([jobs.entry("deliver", f"bad {n}") for n in range(7)])
         await jobs.enqueue_many([jobs.entry("deliver", f"x {n}", delay=60) for n in range(8)])
         await trio.sleep(1)
         canceled = [await jobs.runs.cancel_all(limit=5) for _ in range(2)]
-        replayed = [await jobs.runs.replay_all(limit=4, delay=60) for _ in range(3)]
+        replayed = [await jobs.runs.replay_all(limit=4, delay=60)]
+        replayed.append(await jobs.runs.replay_all(limit=4, delay=60, after=replayed[0].next))
+        replayed.append(await jobs.runs.replay_all(limit=4, delay=60))
         await runtime.until_idle()
 
         assert [(5, True), (3, False)] == [(each.done, each.more) for each in canceled]
-        assert [(4, True), (3, False), (0, False)] == [(each.done, each.more) for each in replayed]
+        assert [(4, True), (3, False), (0, True)] == [(each.done, each.more) for each in replayed]
+        assert [4, 3, 4] == [len(each.answers) for each in replayed]
         assert 7 == len({each.replay_id for result in replayed for each in result.answers if each.done})
         assert {Status.CANCELED: 8, Status.DEAD_LETTERED: 7, Status.SCHEDULED: 7} == (await jobs.stats()).by_status
 
@@ -199,6 +218,49 @@ async def test_of_two_bulk_replays_at_once_each_run_gets_one(
 
         assert 5 == len(done) == len({*done})
         assert [1] * 5 == [len((await jobs.runs.get(each)).replays) for each in done]
+
+
+async def test_two_processes_that_replay_at_once_replay_nothing_twice(autojump_clock: trio.abc.Clock) -> None:
+    """Page by page: each run is replayed by one of them, and the other is told by which run."""
+    tables = Tables()
+    (jobs, _), (desk, _) = failing(), failing()
+    one, two = (MemoryStore(tables, exclusive=False) for _ in range(2))
+    results: list[BulkResult] = []
+
+    async def replay(who: Jobs) -> None:
+        results.append(await who.runs.replay_all(delay=60))
+
+    async with (
+        open_runtime(one, jobs, seams=Seams.seeded(1, wall_ns=Wall())),
+        open_runtime(two, desk, work=False, seams=Seams.seeded(2, wall_ns=Wall())),
+    ):
+        await jobs.enqueue_many([jobs.entry("deliver", f"bad {n}") for n in range(250)])
+        await trio.sleep(5)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(replay, jobs)
+            nursery.start_soon(replay, desk)
+
+        assert {Status.DEAD_LETTERED: 250, Status.SCHEDULED: 250} == (await jobs.stats()).by_status
+    first, second = results
+    assert 250 == first.done + second.done
+    assert {each.run_id: each.replay_id for each in first.answers} == {
+        each.run_id: each.replay_id for each in second.answers
+    }
+
+
+@pytest.mark.parametrize("call", ["cancel_all", "replay_all"])
+async def test_a_filter_that_turned_out_to_be_none_does_not_mean_everything(
+    autojump_clock: trio.abc.Clock, place: Place, call: str
+) -> None:
+    """As from a setting that is missing: nothing is touched."""
+    jobs, _ = failing()
+    async with open_house(place, jobs):
+        run = await jobs.enqueue("deliver", "a", delay=60)
+
+        with pytest.raises(InvalidOption, match="task: is None; leave it out to mean any"):
+            await getattr(jobs.runs, call)(task=None)
+
+        assert ["scheduled"] == await statuses(jobs, [run.run_id])
 
 
 async def test_a_bulk_replay_can_wait(autojump_clock: trio.abc.Clock, place: Place) -> None:

@@ -1126,6 +1126,28 @@ class StoreContract:
 
         assert desk.rescue("others").runs == desk.rescue("expired").runs == desk.rescue("own").runs == ()
 
+    # ------------------------------------------------------------ replays
+
+    def test_what_was_replayed_is_not_replayed_again_with_once(self, desk: Desk) -> None:
+        """The latest replay that was there before the command is its answer; the others of the command are stored."""
+        for n in (1, 2, 3):
+            desk.add(n)
+        desk.add(4, replay_of=run_id(1))
+        desk.add(5, replay_of=run_id(1))
+        new = [desk.new(10 + n, replay_of=run_id(n)) for n in (1, 2, 3)]
+        new += [desk.new(14), desk.new(15, replay_of=run_id(2))]
+
+        (answer,) = desk.do(Insert(tuple(new), once=True))
+        (again,) = desk.do(Insert(tuple(desk.new(20 + n, replay_of=run_id(n)) for n in (1, 2, 3)), once=True))
+        (plain,) = desk.do(Insert((desk.new(30, replay_of=run_id(1)),)))
+
+        assert isinstance(answer, Inserted)
+        assert isinstance(again, Inserted)
+        assert [5, None, None, None, None] == [each and int(each.id) for each in answer.existing]
+        assert [5, 15, 13] == [each and int(each.id) for each in again.existing]
+        assert all(each is None or each.payload is None for each in (*answer.existing, *again.existing))
+        assert plain == Inserted((None,))
+
     # ------------------------------------------------------------ owners
 
     def test_runtimes_are_shown_while_they_are_open(self, desk: Desk) -> None:

@@ -91,7 +91,7 @@ def new_runs(draw: st.DrawFn) -> NewRun:
     )
 
 
-inserts = st.builds(Insert, st.lists(new_runs(), max_size=5).map(tuple), st.booleans())
+inserts = st.builds(Insert, st.lists(new_runs(), max_size=5).map(tuple), st.booleans(), st.booleans())
 claims = st.builds(
     Claim,
     owners,
