@@ -89,6 +89,8 @@ class Facts:
     suspect_on_stage: str | None = None
     trouble: Exception | None = None
     """What the store refuses writes with."""
+    raised: str | None = None
+    """The type of what its last attempt raised."""
     lingers: bool = False
     """Whether a handler of the run is still on stage although the run has ended."""
 
@@ -159,7 +161,7 @@ def _waiting(run: Run, facts: Facts) -> Iterator[Because]:
         reason = Reason.STORE_FULL if isinstance(facts.trouble, StoreFull) else Reason.STORE_BUSY
         yield reason, f"The store takes no writes now: {facts.trouble}."
     if not due:
-        yield _not_due(run)
+        yield _not_due(run, facts)
     yield from _nobody(run, facts)
     if facts.parked:
         yield (
@@ -170,12 +172,13 @@ def _waiting(run: Run, facts: Facts) -> Iterator[Because]:
         yield from _queue(run, facts, facts.queue, due=due)
 
 
-def _not_due(run: Run) -> Because:
+def _not_due(run: Run, facts: Facts) -> Because:
     when = _at(run.due_us)
     if run.cause == "unreadable":
         return Reason.UNREADABLE, f"Its payload is not of its task's type; it is tried again at {when}."
     if run.status is Status.RETRYING:
-        return Reason.NOT_DUE, f"Attempt {run.attempt} ended ({run.cause}); the next one is due at {when}."
+        raised = "" if facts.raised is None else f": {facts.raised}"
+        return Reason.NOT_DUE, f"Attempt {run.attempt} ended ({run.cause}{raised}); the next one is due at {when}."
     return Reason.NOT_DUE, f"It is due at {when}."
 
 

@@ -157,8 +157,8 @@ class Runs:
         """
         runtime = self._jobs.runtime()
         history, snapshot = await runtime.read(lambda reader: (reader.get(_text(run_id)), reader.snapshot(limit=0)))
-        run = self._own(run_id, history).run
-        return explain(run, facts_of(self._jobs, runtime, run, snapshot))
+        own = self._own(run_id, history)
+        return explain(own.run, facts_of(self._jobs, runtime, own, snapshot))
 
     async def wait(self, run_id: str, timeout: float | None = None) -> Run:
         """
@@ -332,8 +332,9 @@ def details_of(history: History, now: Now) -> RunDetails:
     return RunDetails(run, history.attempts, history.transitions, history.replays, due)
 
 
-def facts_of(jobs: Jobs, runtime: Runtime, run: Run, snapshot: Snapshot) -> Facts:
-    """What decides about `run`, from one reading of the store and what this runtime knows of itself."""
+def facts_of(jobs: Jobs, runtime: Runtime, history: History, snapshot: Snapshot) -> Facts:
+    """What decides about a run, from one reading of the store and what this runtime knows of itself."""
+    run, last = history.run, history.attempts[-1] if history.attempts else None
     task = jobs.tasks.get(run.lane.task) or jobs.aliases.get(run.lane.task)
     slots = runtime.slots.get(run.lane.queue)
     declared = jobs.declared_queues.get(run.lane.queue)
@@ -357,6 +358,7 @@ def facts_of(jobs: Jobs, runtime: Runtime, run: Run, snapshot: Snapshot) -> Fact
         parked=cell is not None and cell.parked,
         suspect_on_stage=None if slots is None else slots.quarantine.run_id,
         trouble=runtime.journal.trouble,
+        raised=None if last is None or last.error is None else last.error.type,
         lingers=slots is not None and run.id in slots.on_stage,
     )
 

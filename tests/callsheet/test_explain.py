@@ -58,7 +58,7 @@ async def test_a_run_that_is_not_due_says_when_it_is(autojump_clock: trio.abc.Cl
     assert [[Reason.NOT_DUE]] * 2 == [[*each.reasons] for each in explained]
     assert ["It is due at 2027-01-15 08:01:30.000+00:00.", True] == [
         explained[0].text,
-        explained[1].text.startswith("Attempt 1 ended (failed); the next one is due at 2027-01-15 08:01:"),
+        explained[1].text.startswith("Attempt 1 ended (failed: ValueError); the next one is due at 2027-01-15 08:01:"),
     ]
     assert [90, 60] == [round(each.due.timestamp() - NOON_NS / 1e9) for each in explained if each.due is not None]
 
