@@ -360,7 +360,7 @@ async def test_who_comes_while_the_store_cannot_be_read_is_told(
 # What it costs
 
 
-@pytest.mark.parametrize("how", ["ok", "verbose"])
+@pytest.mark.parametrize("how", [pytest.param("ok", marks=pytest.mark.slow), "verbose"])
 async def test_a_client_that_never_reads_costs_two_mebibytes_at_most(
     jobs: Jobs, runtime: Runtime, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

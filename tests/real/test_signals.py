@@ -26,25 +26,28 @@ from .oracle_store import counters, of_history
 from .webhooks import Webhooks
 
 SLOW_CLOSE: Final = Path(__file__).with_name("slow_close.py")
-SIGNALS: Final = 20
-TWICE: Final = 10
-RUNS: Final = 1_500
-"""Deliveries: more than the demonstration's worker requests before the last signal."""
+SIGNALS: Final = [8, pytest.param(20, marks=pytest.mark.slow)]
+"""How often it is told to stop; half of them twice."""
+RUNS: Final = 75
+"""Deliveries for each signal: more than the demonstration's worker requests before the last one."""
 GRACE_S: Final = 0.15
 """Less than the longest handlers take, so that some end and some are interrupted."""
 
 
-def test_sigterm_at_random_moments_leaves_nothing_running(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("signals", SIGNALS)
+def test_sigterm_at_random_moments_leaves_nothing_running(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], signals: int
+) -> None:
     """
-    I34 and all of the oracle: told to stop 20 times with work in hand, 10 times twice, it exits with 0, leaves no row
-    running, loses nothing, and hands back what it interrupted without spending a try; the next start ends everything.
+    I34 and all of the oracle: told to stop again and again with work in hand, half the time twice, it exits with 0, leaves no
+    row running, loses nothing, and hands back what it interrupted without spending a try; the next start ends everything.
     """
     seed = some_seed()
     chance = random.Random(seed)
-    twice = set(chance.sample(range(SIGNALS), TWICE))
+    twice = set(chance.sample(range(signals), signals // 2))
 
     with Lives(tmp_path, seed) as lives:
-        for each in range(SIGNALS):
+        for each in range(signals):
             life = lives.begin(signals=True, grace=GRACE_S)
             lives.until(lambda: len(life.on_stage) >= 10, "10 attempts in flight")  # noqa: B023 -- called at once
             lives.prepare_next()
@@ -61,7 +64,9 @@ def test_sigterm_at_random_moments_leaves_nothing_running(tmp_path: Path, capsys
 
     counts = reached(evidence)
     with capsys.disabled():
-        sys.stdout.write(f"\nSIGTERM: CALLSHEET_SEED={seed}\n  {SIGNALS} signals, {TWICE} twice; {dict(counts)}\n")
+        sys.stdout.write(
+            f"\nSIGTERM: CALLSHEET_SEED={seed}\n  {signals} signals, {signals // 2} twice; {dict(counts)}\n"
+        )
     assert status == 0, lives.said()
     assert [] == violations(evidence)
     assert counts["attempt interrupted"] > 0
@@ -124,19 +129,20 @@ def test_a_signal_while_the_store_closes_lets_it_close(
     assert ["jobs.db"] == [path.name for path in tmp_path.iterdir()]
 
 
+@pytest.mark.parametrize("signals", SIGNALS)
 def test_sigterm_ends_the_worker_of_the_demonstration_cleanly(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], signals: int
 ) -> None:
     """
-    I34 and P1 over real HTTP: told to stop 20 times in the middle of its deliveries, 10 times twice, the worker exits with
+    I34 and P1 over real HTTP: told to stop again and again amid its deliveries, half the time twice, the worker exits with
     0, no row is left running, what it interrupted is in the history and spent no try; the last start delivers the rest.
     """
     seed = some_seed()
     chance = random.Random(seed)
-    twice = set(chance.sample(range(SIGNALS), TWICE))
+    twice = set(chance.sample(range(signals), signals // 2))
 
-    with Webhooks(tmp_path, seed, RUNS) as webhooks:
-        for each in range(SIGNALS):
+    with Webhooks(tmp_path, seed, RUNS * signals) as webhooks:
+        for each in range(signals):
             webhooks.start_worker()
             received = len(webhooks.books.receiver)
             webhooks.until(lambda: len(webhooks.books.receiver) >= received + 10, "10 deliveries")  # noqa: B023 -- called at once
@@ -156,7 +162,7 @@ def test_sigterm_ends_the_worker_of_the_demonstration_cleanly(
     kinds = Counter(str(attempt.outcome) for history in histories.values() for attempt in history.attempts)
     with capsys.disabled():
         sys.stdout.write(
-            f"\nSIGTERM: CALLSHEET_SEED={seed}\n  {SIGNALS} signals, {TWICE} twice; attempts {dict(kinds)}\n"
+            f"\nSIGTERM: CALLSHEET_SEED={seed}\n  {signals} signals, {signals // 2} twice; attempts {dict(kinds)}\n"
         )
     assert status == 0, webhooks.said()
     assert findings.is_clean, (findings.lost, findings.strays, findings.silent)
