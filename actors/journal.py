@@ -22,7 +22,7 @@ from attrs import define, field, frozen
 
 from ..store.contract import Answer, ClaimedRuns, Command, Register, Rescue, Rescued, Store, Unregister
 from ..store.errors import CallsheetError, OutcomeUnknown
-from ..store.records import Lane, Now, Owner
+from ..store.records import Now, Owner
 from .actor import Actor
 from .batch import KEPT, MAX_BATCH, Hand, Write, concerns_one, hand_back_for_nobody
 from .doubt import write_in_doubt
@@ -83,8 +83,6 @@ class JournalState:
     """Called when others have written."""
     on_stage: Callable[[], frozenset[str]] = frozenset
     """The ids of the runs that have a live actor."""
-    at_most_once: frozenset[Lane] = frozenset()
-    """Lanes whose runs end when the process dies under them."""
     commits: int = 0
     incarnations: int = 0
     hand: Hand = field(factory=Hand)
@@ -148,9 +146,7 @@ class Journal(Actor[JournalMessage]):
     def _rescue(self, scope: Literal["own", "others"]) -> Write:
         state = self._state
         keep, limit = (state.on_stage(), ALL) if scope == "own" else (frozenset[str](), RESCUE_PAGE)
-        command = Rescue(
-            owner=state.owner.boot_id, scope=scope, limit=limit, keep=keep, at_most_once=state.at_most_once
-        )
+        command = Rescue(owner=state.owner.boot_id, scope=scope, limit=limit, keep=keep)
         return Write(command, Forward(partial(self._rescued, scope), self._not_rescued))
 
     def _rescued(self, scope: Literal["own", "others"], answer: Rescued) -> None:

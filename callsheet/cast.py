@@ -56,12 +56,6 @@ def lanes_of_task(task: Task[Any, Any]) -> list[Lane]:
     ]
 
 
-def ended_by_crash(jobs: Jobs) -> frozenset[Lane]:
-    """The lanes whose runs are not tried again after the process died under them."""
-    tasks = [task for task in jobs.tasks.values() if task.on_crash == "dead_letter"]
-    return frozenset(lane for task in tasks for lane in lanes_of_task(task))
-
-
 def _names_now(jobs: Jobs) -> Mapping[str, str]:
     """From the names that tasks had before to those they have."""
     return {alias: task.name for alias, task in jobs.aliases.items()}

@@ -105,6 +105,7 @@ def new_run(
         due_us=now_us,
         max_attempts=task.policy.attempts,
         timeout_us=task.timeout_us,
+        at_most_once=task.at_most_once,
     )
     return _with_options(plain, task, options, seams, by) if options else plain
 

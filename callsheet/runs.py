@@ -220,7 +220,8 @@ class Runs:
             raise RunNotFinished(run_id, old.status)
         runtime = self._jobs.runtime()
         now_us = runtime.seams.clock.steady_us()
-        run = _again(old, runtime.seams.ids.run_id(now_us), now_us, None if reason is None else _reason(reason))
+        told = None if reason is None else _reason(reason)
+        run = _again(self._jobs, old, runtime.seams.ids.run_id(now_us), now_us, told)
         run = enqueueing.scheduled(run, delay, run_at, runtime.seams, by=runtime.delays_by)
         answer = await runtime.write(Insert((run,)))
         assert isinstance(answer, Inserted)
@@ -268,7 +269,7 @@ class Runs:
 
         def again(old: Run) -> NewRun:
             now_us = seams.clock.steady_us()
-            run = _again(old, seams.ids.run_id(now_us), now_us, told)
+            run = _again(self._jobs, old, seams.ids.run_id(now_us), now_us, told)
             return enqueueing.scheduled(run, delay, run_at, seams, by=by)
 
         enqueueing.check_times(delay, run_at, seams)
@@ -307,8 +308,9 @@ class Runs:
         return history
 
 
-def _again(old: Run, run_id: str, now_us: int, reason: str | None) -> NewRun:
+def _again(jobs: Jobs, old: Run, run_id: str, now_us: int, reason: str | None) -> NewRun:
     assert old.payload is not None, "get reads payloads"
+    task = jobs.tasks.get(old.task) or jobs.aliases.get(old.task)
     return NewRun(
         id=run_id,
         lane=old.lane,
@@ -322,6 +324,7 @@ def _again(old: Run, run_id: str, now_us: int, reason: str | None) -> NewRun:
         trace_id=old.trace_id,
         replay_of=old.id,
         reason=reason,
+        at_most_once=old.at_most_once if task is None else task.at_most_once,
     )
 
 

@@ -31,7 +31,7 @@ from .actors.readers import Readers
 from .actors.reply import Reply
 from .actors.seams import Seams
 from .actors.writer import InlineWriter, ThreadWriter, Writer
-from .cast import cast, ended_by_crash, lanes_of
+from .cast import cast, lanes_of
 from .errors import InvalidOption, NotOpen, RuntimeGaveUp, ShuttingDown, UnknownQueue, UnknownTask
 from .hub import Hub
 from .jobs import Jobs, current_runtime
@@ -41,7 +41,7 @@ from .store.contract import Answer, Command, Reader, Store
 from .store.errors import CallsheetError, OutcomeUnknown
 from .store.memory import MemoryStore
 from .store.policy import seconds
-from .store.records import Clock, Lane, Now, Owner, Status
+from .store.records import Clock, Now, Owner, Status
 from .stores import store_at
 from .supervisor import paths
 from .supervisor.aftermath import Aftermath
@@ -352,7 +352,6 @@ async def open_runtime(
                     owner,
                     works=works,
                     has_neighbours=_has_neighbours(place, seams),
-                    at_most_once=frozenset[Lane]().union(*map(ended_by_crash, jobs)),
                 )
                 seams.attend(runtime)
                 async with _working(runtime, options, grace_s, signals):

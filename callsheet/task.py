@@ -44,6 +44,8 @@ class Task(Generic[P, R]):
     """The task's retry policy over the instance's, nothing left open."""
     timeout_us: int | None = field(init=False)
     """Of one attempt."""
+    at_most_once: bool = field(init=False)
+    """Whether its new runs end when the process dies under them, as `on_crash` says."""
     lane: Lane = field(init=False)
     """Where its new runs wait, unless their queue is named."""
     payload_type: Any = field(init=False)
@@ -52,6 +54,7 @@ class Task(Generic[P, R]):
     def __attrs_post_init__(self) -> None:
         declared = self.declared
         self.name, self.policy, self.timeout_us = declared.name, declared.policy, declared.timeout_us
+        self.at_most_once = declared.on_crash == "dead_letter"
         self.lane = Lane(self.jobs.identity, declared.queue, declared.name, declared.schema)
         self.payload_type = self.form.payload_type
 

@@ -7,7 +7,7 @@ Not here: which status follows (`lifecycle`), what a failure leads to (`policy`)
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from attrs import evolve
 
@@ -21,7 +21,6 @@ from .records import (
     Attempt,
     Claimed,
     Clock,
-    Lane,
     Move,
     NewRun,
     Now,
@@ -35,6 +34,14 @@ from .records import (
 
 _KEEP_THEIR_PLACE: Final = frozenset({Move.RESCUE, Move.HAND_BACK})
 _LIMITS: Final = ("concurrency", "batch_size", "global_limit", "visibility_us")
+
+
+class Lost(Tried, Protocol):
+    """What `rescue_verdict` needs to know of a run that nobody runs any more."""
+
+    @property
+    def at_most_once(self) -> bool:
+        """As stored with the run."""
 
 
 def run_of(new: NewRun) -> Run:
@@ -62,6 +69,7 @@ def run_of(new: NewRun) -> Run:
         reason=new.reason,
         schedule_key=new.schedule_key,
         nominal_us=new.nominal_us,
+        at_most_once=new.at_most_once,
         owner=None,
         claim_id=None,
         fence=0,
@@ -168,9 +176,9 @@ def lost_as(command: Rescue, seen_us: int | None, now_us: int) -> OutcomeKind:
     return OutcomeKind.LEASE_LOST if command.scope == "expired" and seen else OutcomeKind.CRASHED
 
 
-def rescue_verdict(run: Tried, lane: Lane, outcome: OutcomeKind, command: Rescue, now_us: int) -> Verdict:
+def rescue_verdict(run: Lost, outcome: OutcomeKind, now_us: int) -> Verdict:
     """What becomes of a run that is taken back."""
-    if lane in command.at_most_once and outcome is not OutcomeKind.INTERRUPTED:
+    if run.at_most_once and outcome is not OutcomeKind.INTERRUPTED:
         return Verdict(Move.DISCARD, outcome, cause="on_crash")
     return judge(run, Outcome(outcome), DEFAULT_RETRY, now_us)
 

@@ -259,7 +259,8 @@ class Renewed:
 @frozen
 class Rescue:
     """
-    Take back up to `limit` running rows that nobody runs any more, each as `judge` says of the outcome.
+    Take back up to `limit` running rows that nobody runs any more, each as `judge` says of the outcome; but one that was
+    stored as `at_most_once` is ended by `crashed` and `lease_lost`: discarded, cause `on_crash`.
 
     scope: "others": of every other boot id (their owner is proven dead: `crashed`); "expired": of any owner,
     lease run out (`crashed` when the owner was not seen for two leases, else `lease_lost`); "own": of this
@@ -274,10 +275,6 @@ class Rescue:
     lease_us: int = 0
     lanes: tuple[Lane, ...] | None = None
     """Only runs of these lanes, where given."""
-    at_most_once: frozenset[Lane] = frozenset()
-    """
-    Lanes whose runs a crash or a lost lease ends (`on_crash="dead_letter"`): discarded, cause `on_crash`.
-    """
 
 
 @frozen

@@ -376,7 +376,7 @@ class MemoryStore:
         assert run.owner is not None
         seen = self.tables.owners.get(run.owner)
         outcome = lost_as(command, None if seen is None else seen.seen_us, now.steady_us)
-        after = self._end(run, rescue_verdict(run, run.lane, outcome, command, now.steady_us), now)
+        after = self._end(run, rescue_verdict(run, outcome, now.steady_us), now)
         return RescuedRun(run.id, run.lane, run.attempt, outcome, after.status, after.due_us, after.clock)
 
     def _register(self, owner: Owner, now: Now) -> None:

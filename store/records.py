@@ -197,6 +197,8 @@ class NewRun:
     reason: str | None = None
     schedule_key: str | None = None
     nominal_us: int | None = None
+    at_most_once: bool = False
+    """Whether a crash or a lost lease ends it (`on_crash="dead_letter"`), whoever finds that out."""
 
 
 @frozen
@@ -230,6 +232,8 @@ class Run:
     reason: str | None
     schedule_key: str | None
     nominal_us: int | None
+    at_most_once: bool
+    """Whether a crash or a lost lease ends it; as it was requested, whatever is declared since."""
     owner: str | None
     """Boot id of the runtime that runs it, while it is running."""
     claim_id: bytes | None

@@ -65,7 +65,7 @@ RUNNING: Final = STATUS_CODE[Status.RUNNING]
 RUN_COLUMNS: Final = (
     "rid, id, lane, status, due_us, clock, priority, attempt, spent, deaths, max_attempts, timeout_us, "
     "created_us, updated_us, ended_us, cause, idempotency_key, payload_hash, trace_id, replay_of, reason, "
-    "schedule_key, nominal_us, owner, claim_id, fence, started_us, lease_until_us, stuck_since_us, "
+    "schedule_key, nominal_us, at_most_once, owner, claim_id, fence, started_us, lease_until_us, stuck_since_us, "
     "result, result_error, progress"
 )
 """What `run_of` takes, in this order; of the table runs."""
@@ -74,8 +74,9 @@ RUN_COLUMNS: Final = (
 def run_of(row: tuple[Any, ...], lanes: dict[int, Lane], boots: dict[int, str], payload: bytes | None) -> Run:
     """The run that a row of `RUN_COLUMNS` tells of."""
     _, run_id, lane, status, due_us, clock, *fields = row
-    fields[17] = None if fields[17] is None else boots[fields[17]]
-    fields.insert(23, payload)
+    fields[17] = bool(fields[17])
+    fields[18] = None if fields[18] is None else boots[fields[18]]
+    fields.insert(24, payload)
     return Run(run_id, lanes[lane], STATUSES[status], due_us, CLOCKS[clock], *fields)
 
 

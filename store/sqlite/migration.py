@@ -21,8 +21,9 @@ from .connection import value
 from .lock import OwnerLock
 from .schema import MIN_READER, QUEUES, SCHEMA
 
-_LISTS: Final = """
+_RUNS: Final = """
     alter table runs add column timely int;
+    alter table runs add column at_most_once int not null default 0;
     create index waiting on runs(lane, status, id) where status in (0, 1, 3) and (status <> 0 or clock <> 0);
     create index untimely on runs(created_us) where timely is null;
     drop index by_created;
@@ -31,8 +32,11 @@ _LISTS: Final = """
     create index ready on runs(lane, priority, clock, due_us, id, status) where status in (0, 1, 3) and deaths < 3;
     create index suspects on runs(lane, priority, clock, due_us, id, status) where status in (0, 1, 3) and deaths >= 3;
     """
-"""No old row is timely: what is known of one is read as before."""
-STEPS: Final[dict[int, str]] = {2: QUEUES + _LISTS}
+"""
+No old row is timely: what is known of one is read as before. None is at_most_once either: the releases before had no such
+runs.
+"""
+STEPS: Final[dict[int, str]] = {2: QUEUES + _RUNS}
 """By the schema that a step leads to, from the one before."""
 _SCHEMA: Final = "select value from meta where name = 'schema'"
 

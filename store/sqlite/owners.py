@@ -22,7 +22,8 @@ from .ending import end
 from .ledger import Ledger
 
 _RUNNING: Final = """
-    select rid, id, lane, priority, attempt, spent, deaths, max_attempts, due_us, clock from runs indexed by running
+    select rid, id, lane, priority, attempt, spent, deaths, max_attempts, due_us, clock, at_most_once
+    from runs indexed by running
     where status = 2 and owner = ?1 and (?2 is null or lease_until_us <= ?2) order by id
     """
 _NEXT_OWNER: Final = """
@@ -48,6 +49,7 @@ class _Lost:
     max_attempts: int
     due_us: int
     clock: int
+    at_most_once: bool
     lane: Lane
     outcome: OutcomeKind
 
@@ -88,7 +90,7 @@ def rescue(ledger: Ledger, command: Rescue, now: Now) -> Rescued:
     page = list(islice(_lost(ledger, command, now), command.limit + 1))
     rescued, more = page[: command.limit], len(page) > command.limit
     answers: dict[int, RescuedRun] = {}
-    for (attempt, verdict), alike in _by_verdict(rescued, command, now).items():
+    for (attempt, verdict), alike in _by_verdict(rescued, now).items():
         held = [(each.rid, each.lane_number, each.priority) for each in alike]
         status, due_us, clock = end(ledger, held, verdict, attempt, now)
         for each in alike:
@@ -124,13 +126,13 @@ def _owners(ledger: Ledger, command: Rescue) -> list[tuple[str, int]]:
     return [each for each in owners if (each[0] == command.owner) == (command.scope == "own")]
 
 
-def _by_verdict(lost: list[_Lost], command: Rescue, now: Now) -> dict[tuple[int, Verdict], list[_Lost]]:
+def _by_verdict(lost: list[_Lost], now: Now) -> dict[tuple[int, Verdict], list[_Lost]]:
     groups: dict[tuple[int, Verdict], list[_Lost]] = {}
     verdicts: dict[tuple[OutcomeKind, int, bool], Verdict] = {}
     for each in lost:
-        kind = (each.outcome, each.deaths, each.lane in command.at_most_once)
+        kind = (each.outcome, each.deaths, each.at_most_once)
         if kind not in verdicts:
-            verdicts[kind] = rescue_verdict(each, each.lane, each.outcome, command, now.steady_us)
+            verdicts[kind] = rescue_verdict(each, each.outcome, now.steady_us)
         groups.setdefault((each.attempt, verdicts[kind]), []).append(each)
     return groups
 

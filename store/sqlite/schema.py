@@ -6,9 +6,9 @@ Rule 1: `SCHEMA` counts up with every change of a table; `MIN_READER` is the old
 Rule 2: an index exists because a statement of this folder needs it; it says which.
 Not here: the codes for words (`codes`), the statements, how an older database gets these tables (`migration`).
 
-Schema 1: runs, attempts, transitions, lanes, counters, owners. Schema 2: `queues`, and what lists of long stores need
-(`timely`, `waiting`, `untimely`). Code of schema 1 knows no pause, and needs an index that is gone to list a window of time:
-so MIN_READER is 2. No release had schema 1.
+Schema 1: runs, attempts, transitions, lanes, counters, owners. Schema 2: `queues`, what lists of long stores need
+(`timely`, `waiting`, `untimely`), and `at_most_once`. Code of schema 1 knows no pause, would start again what may begin only
+once, and needs an index that is gone to list a window of time: so MIN_READER is 2. No release had schema 1.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ create table runs(
     replay_of text,
     reason text,
     schedule_key text,
-    nominal_us int, timely int) strict;
+    nominal_us int, timely int, at_most_once int not null default 0) strict;
 
 create unique index run_by_id on runs(id);
 -- one run for each key; the scope is the number of the first lane of its Jobs

@@ -55,7 +55,7 @@ def history(run_id: str, what: Line, *moves: Move, key: str | None = None, of: s
     result = json.dumps({"n": what["n"], "attempt": len(attempts)}).encode() if status is Status.SUCCEEDED else None
     run = Run(
         run_id, LANE, status, 0, Clock.AT_ONCE, 5, len(attempts), spent, 0, 4, None, 0, 0, ended_us, None, key, None,
-        None, of, None, None, None, None, None, len(attempts), None, None, None, json.dumps(what).encode(), result,
+        None, of, None, None, None, False, None, None, len(attempts), None, None, None, json.dumps(what).encode(), result,
         None, None,
     )  # fmt: skip
     return History(run, tuple(attempts), tuple(transitions))

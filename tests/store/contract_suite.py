@@ -283,6 +283,7 @@ class StoreContract:
             reason="endpoint recovered",
             schedule_key="nightly",
             nominal_us=START - 1,
+            at_most_once=True,
         )
 
         answer = desk.insert(new)
@@ -1100,18 +1101,22 @@ class StoreContract:
         assert desk.history(run_id(1)).run.status is Status.RETRYING
 
     def test_at_most_once(self, desk: Desk) -> None:
-        """Where a task wants it, a crash ends its runs instead of starting them again."""
-        desk.start(1, MAIL)
-        desk.start(2, HOOK)
-        desk.start(3, MAIL, owner="boot-b")
+        """What is stored like that is ended by a crash or a lost lease instead of started again; a stop hands it back."""
+        desk.start(1, at_most_once=True)
+        desk.start(2)
+        desk.start(3, owner="boot-b", at_most_once=True)
+        crashed, own = desk.rescue("others"), desk.rescue("own")
+        desk.do(Register(Owner("boot-a", 1, "host", START)))
+        desk.add(4, HOOK, at_most_once=True)
+        desk.claim(lanes=(HOOK,))
+        desk.later(16)
+        lost = desk.rescue("expired")
 
-        crashed = desk.rescue("others", at_most_once=frozenset({MAIL}))
-        own = desk.rescue("own", at_most_once=frozenset({MAIL}))
-
-        assert [(each.run_id, each.status) for each in (*crashed.runs, *own.runs)] == [
-            (run_id(1), Status.DEAD_LETTERED),
-            (run_id(2), Status.RETRYING),
-            (run_id(3), Status.QUEUED),
+        assert [(each.run_id, each.outcome, each.status) for each in (*crashed.runs, *own.runs, *lost.runs)] == [
+            (run_id(1), OutcomeKind.CRASHED, Status.DEAD_LETTERED),
+            (run_id(2), OutcomeKind.CRASHED, Status.RETRYING),
+            (run_id(3), OutcomeKind.INTERRUPTED, Status.QUEUED),
+            (run_id(4), OutcomeKind.LEASE_LOST, Status.DEAD_LETTERED),
         ]
         assert desk.history(run_id(1)).transitions[-1].move is Move.DISCARD
         assert desk.history(run_id(1)).run.cause == "on_crash"

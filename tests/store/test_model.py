@@ -88,6 +88,7 @@ def new_runs(draw: st.DrawFn) -> NewRun:
         payload_hash=None if key is None else draw(st.sampled_from((b"1", b"2"))),
         trace_id=draw(st.sampled_from((None, "t"))),
         replay_of=draw(st.sampled_from((None, None, run_id(3)))),
+        at_most_once=draw(st.sampled_from((False, False, True))),
     )
 
 
@@ -121,7 +122,6 @@ rescues = st.builds(
     st.frozensets(numbers.map(run_id), max_size=3),
     st.just(LEASE),
     st.sampled_from((None, None, (ALL[0], ALL[1]))),
-    st.sampled_from((frozenset(), frozenset({ALL[0]}))),
 )
 registers = st.builds(lambda boot_id: Register(Owner(boot_id, 1, "h", START, queues=("q",))), owners)
 told_by_attempts = st.sampled_from((None, None, b"1", b"", b"\xff"))

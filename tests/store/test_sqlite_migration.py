@@ -163,6 +163,7 @@ def works(store: SqliteStore) -> None:
         "02J": "running",
         "03J": "queued",
     }
+    assert {False} == {each and each.run.at_most_once for each in histories.values()}
     assert {each.n for each in reader.counts()} == {1}
     assert reader.queues() == ()
     said, limited = store.write(
