@@ -55,7 +55,7 @@ steps = st.one_of(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(st.lists(steps, max_size=25))
 def test_a_story_ends_as_the_model_says(story: list[tuple[str, int, int]]) -> None:
     """Enqueue, delay, fail, cancel, replay, and time: every status at every moment is that of the model."""
