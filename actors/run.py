@@ -148,7 +148,7 @@ class RunActor:
                     value = await self.perform(self)
                 finally:
                     task = trio.lowlevel.current_task()
-                    if task.child_nurseries:
+                    if task._child_nurseries:  # noqa: SLF001 -- the public name makes a list, for every run
                         await close_nurseries(task)
         except Unreadable as error:
             return ending.of_unreadable(error.__cause__ or error)
