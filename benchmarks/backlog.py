@@ -168,8 +168,8 @@ class Opened:
         assert len(page.runs) == LIMIT
 
     async def snapshot(self) -> None:
-        """As the reader gives it."""
-        await self.runtime.read(lambda reader: reader.snapshot(limit=SHOWN))
+        """Everything at a glance."""
+        assert len((await self.jobs.snapshot()).recent) == SHOWN
 
 
 API: Final[dict[str, Callable[[Opened], Awaitable[object]]]] = {
