@@ -23,7 +23,8 @@ EVIL_ERROR: Final = (
 jobs: Final = Jobs(
     "page", namespace="test", queue=Queue(concurrency=5), queues=[Queue(f"{EVIL[:60]}".replace("/", "|"))]
 )
-released: trio.Event
+released = trio.Event()
+"""There from the first moment: what a killed process left goes on before the block has begun."""
 
 
 @jobs.task("wait")
@@ -53,7 +54,7 @@ def say(text: object) -> None:
 async def obey(runtime: Runtime) -> None:
     """Do what the lines say, until they end."""
     global released  # noqa: PLW0603 -- a program of one file
-    released, heard = trio.Event(), b""
+    heard = b""
     async with trio.lowlevel.FdStream(0) as stdin:
         while data := await stdin.receive_some():
             *lines, heard = (heard + data).split(b"\n")
