@@ -28,6 +28,7 @@ from .actors.calendar import PAGE
 from .actors.errors import ActorDown
 from .actors.journal import JournalState, send, write
 from .actors.readers import Readers
+from .actors.ref import Ref
 from .actors.reply import Reply
 from .actors.seams import Seams
 from .actors.writer import InlineWriter, ThreadWriter, Writer
@@ -225,21 +226,14 @@ class Runtime:
 
     async def write(self, command: Command) -> Answer:
         """Have the journal do it. Raises ShuttingDown when the journal takes nothing more."""
-        if self.vanished:
-            raise self._killed()
-        ref = self.system.stage.whereis(paths.JOURNAL)
-        if ref is None:
-            raise ShuttingDown(self.jobs[0].identity)
         try:
-            return await write(ref, command)
+            return await write(self._journal_ref(), command)
         except ActorDown as error:
             raise ShuttingDown(self.jobs[0].identity) from error
 
     async def write_all(self, commands: Sequence[Command]) -> list[Answer | Exception]:
         """Have the journal do them, at once, each for itself; an error stands where its answer would."""
-        ref = self.system.stage.whereis(paths.JOURNAL)
-        if ref is None:
-            raise ShuttingDown(self.jobs[0].identity)
+        ref = self._journal_ref()
         replies: list[Reply[Answer]] = [Reply() for _ in commands]
         for command, reply in zip(commands, replies, strict=True):
             send(ref, command, reply)
@@ -252,6 +246,14 @@ class Runtime:
             except CallsheetError as error:
                 answers.append(error)
         return answers
+
+    def _journal_ref(self) -> Ref[Any]:
+        if self.vanished:
+            raise self._killed()
+        ref = self.system.stage.whereis(paths.JOURNAL)
+        if ref is None:
+            raise ShuttingDown(self.jobs[0].identity)
+        return ref
 
     async def read(self, what: Callable[[Reader], T]) -> T:
         """Read what is committed."""

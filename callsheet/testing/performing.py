@@ -21,7 +21,7 @@ from ..runtime import Runtime
 from ..store import codec
 from ..store.arithmetic import claimed_of, run_of, status_after
 from ..store.policy import SECOND_US
-from ..store.records import Error, Outcome, OutcomeKind, Status, Verdict
+from ..store.records import Error, NewRun, Outcome, OutcomeKind, Run, Status, Verdict
 from ..supervisor import paths
 from ..supervisor.settling import RunEnded, Settling
 from ..task import Task
@@ -82,17 +82,7 @@ async def performed(
     stand_in.app, stand_in.understudy = app, None
     raised: list[BaseException] = []
     seams, stage = runtime.seams, runtime.system.stage
-    new = new_run(task, payload, options, seams)
-    before = min(attempt, new.max_attempts) - 1 if spent is None else spent
-    row = evolve(
-        run_of(new),
-        attempt=attempt,
-        spent=before,
-        claim_id=seams.ids.claim_id(),
-        fence=attempt,
-        started_us=new.created_us,
-    )
-
+    row = _row(new_run(task, payload, options, seams), attempt, spent, seams.ids.claim_id())
     plan = plan_of(stand_in, task)
 
     async def call(actor: RunActor) -> object:
@@ -124,4 +114,12 @@ async def performed(
         raised=raised[0] if raised else None,
         delay_s=None if verdict.due_us is None else (verdict.due_us - now_us) / SECOND_US,
         took_s=seams.clock.mono_s() - began_s,
+    )
+
+
+def _row(new: NewRun, attempt: int, spent: int | None, claim_id: bytes) -> Run:
+    """The run as it stands once this attempt was claimed; without `spent`, every attempt before spent a try."""
+    before = min(attempt, new.max_attempts) - 1 if spent is None else spent
+    return evolve(
+        run_of(new), attempt=attempt, spent=before, claim_id=claim_id, fence=attempt, started_us=new.created_us
     )
