@@ -28,6 +28,7 @@ from .records import (
     Now,
     OutcomeKind,
     Owner,
+    Published,
     QueueOverride,
     Run,
     RunFilter,
@@ -133,6 +134,8 @@ class Settlement:
     verdict: Verdict
     progress: bytes | None = None
     """The last progress that the attempt told; None leaves what is stored."""
+    run: Claimed | None = None
+    """What was claimed, for those who are told of the commit; stores do not look at it."""
 
 
 @frozen
@@ -169,7 +172,7 @@ class Cancel:
 class CancelAnswer:
     """
     `was`: the status before, None when no such run is stored. `canceled`: whether this command canceled it.
-    With a running one, its lane, attempt and claim, so that whoever runs it can be told.
+    With one that it canceled, lane, attempt and trace id; with a running one also its claim, so that whoever runs it can be told.
     """
 
     run_id: str
@@ -178,6 +181,9 @@ class CancelAnswer:
     lane: Lane | None = None
     attempt: int = 0
     claim_id: bytes | None = None
+    trace_id: str | None = None
+    started_us: int | None = None
+    """When the attempt that ended with it was claimed."""
 
 
 @frozen
@@ -288,6 +294,9 @@ class RescuedRun:
     status: Status
     due_us: int
     clock: Clock
+    trace_id: str | None = None
+    started_us: int | None = None
+    """When the attempt that was lost was claimed."""
 
 
 @frozen
@@ -312,13 +321,67 @@ class Unregister:
     boot_id: str
 
 
+@frozen
+class Publish:
+    """Keep what was said of these Jobs instances, in place of what was said before; `published_us` becomes now."""
+
+    definitions: tuple[Published, ...]
+
+
+@frozen
+class Prune:
+    """
+    Forget runs of one Jobs instance that ended with this status before `before_us`: with attempts, transitions and payload;
+    the key is free again, and counters, and what counts the pruned, change in the same transaction.
+
+    Looks at no more than `limit` ended runs, by id from `after` on, so that it takes a bounded time.
+    """
+
+    jobs: str
+    status: Status
+    before_us: int
+    limit: int
+    after: str = ""
+    """Look only at greater ids."""
+
+
+@frozen
+class Pruned:
+    """`n`: how many were forgotten. `next`: the last id that was looked at; None when no run is left to look at."""
+
+    n: int
+    next: str | None
+
+
 Command: TypeAlias = (
-    Insert | Claim | Settle | Cancel | NoteLate | NoteRunning | SetQueue | Renew | Rescue | Register | Unregister
+    Insert
+    | Claim
+    | Settle
+    | Cancel
+    | NoteLate
+    | NoteRunning
+    | SetQueue
+    | Renew
+    | Rescue
+    | Register
+    | Unregister
+    | Publish
+    | Prune
 )
 Answer: TypeAlias = (
-    Inserted | Conflict | ClaimedRuns | Settled | CancelAnswer | Noted | QueueOverride | Renewed | Rescued | None
+    Inserted
+    | Conflict
+    | ClaimedRuns
+    | Settled
+    | CancelAnswer
+    | Noted
+    | QueueOverride
+    | Renewed
+    | Rescued
+    | Pruned
+    | None
 )
-"""In the order of the commands; NoteLate, Register and Unregister are answered with None."""
+"""In the order of the commands; NoteLate, Register, Unregister and Publish are answered with None."""
 
 
 # ---------------------------------------------------------------- the two sides
@@ -355,9 +418,13 @@ class Reader(Protocol):
     def queues(self) -> tuple[QueueOverride, ...]:
         """Every override that SetQueue stored, by queue."""
 
+    def published(self) -> tuple[Published, ...]:
+        """What Publish stored, by jobs."""
+
     def snapshot(self, *, limit: int, where: RunFilter = EVERY) -> Snapshot:
         """
-        Counters, the newest `limit` runs that match, the registered runtimes and the overrides, from one consistent read.
+        Counters, the newest `limit` runs that match, the registered runtimes, the overrides and what was pruned, from one
+        consistent read.
         """
 
     def close(self) -> None:

@@ -199,6 +199,8 @@ class NewRun:
     nominal_us: int | None = None
     at_most_once: bool = False
     """Whether a crash or a lost lease ends it (`on_crash="dead_letter"`), whoever finds that out."""
+    trace_context: str | None = None
+    """Of whoever requested it, as W3C `traceparent`: what its attempts are told to be part of."""
 
 
 @frozen
@@ -249,6 +251,8 @@ class Run:
     result_error: str | None
     progress: bytes | None
     """The last that any attempt told; it stays when the attempt ends, and the run."""
+    trace_context: str | None = None
+    """Of whoever requested it, as W3C `traceparent`."""
 
     @property
     def run_id(self) -> str:
@@ -371,6 +375,10 @@ class Claimed:
     payload: bytes
     trace_id: str | None
     nominal_us: int | None
+    due_us: int = 0
+    """When it was due, on its own clock: how long it waited for a slot is counted from then."""
+    trace_context: str | None = None
+    """Of whoever requested it, as W3C `traceparent`."""
 
 
 @frozen
@@ -389,6 +397,18 @@ class Owner:
     """`namespace/queue`: those that it takes runs from."""
     seen_us: int = 0
     """When it last said that it is there; the store keeps it."""
+
+
+@frozen
+class Published:
+    """What the last runtime that ran a Jobs instance said of it, for those that do not have its code."""
+
+    jobs: str
+    """`namespace/name`."""
+    body: bytes
+    """JSON; what is in it is the business of whoever publishes."""
+    published_us: int = 0
+    """When; the store keeps it."""
 
 
 @frozen
@@ -463,3 +483,5 @@ class Snapshot:
     owners: tuple[Owner, ...] = field(default=())
     queues: tuple[QueueOverride, ...] = field(default=())
     """Every override that is stored, by queue."""
+    pruned: tuple[Count, ...] = field(default=())
+    """How many runs of each lane were pruned, by the status that they had ended with. Counted, ever since."""
