@@ -12,9 +12,9 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import Token
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict, TypeVar, Unpack
@@ -37,6 +37,7 @@ from .errors import InvalidOption, NotOpen, RuntimeGaveUp, ShuttingDown, Unknown
 from .hub import Hub
 from .jobs import Jobs, current_runtime
 from .neighbours import Neighbours
+from .port import Until
 from .queue import MAX_CONCURRENCY, check_int
 from .store.contract import Answer, Command, Reader, Store
 from .store.errors import CallsheetError, OutcomeUnknown
@@ -217,7 +218,33 @@ class Runtime:
         """How many runs are on stage."""
         return sum(len(slots.on_stage) for slots in self.slots.values())
 
-    # -- for the facade and its actors
+    # -- for the facade and its actors: see `Port`
+
+    @property
+    def trouble(self) -> Exception | None:
+        """What the store refuses writes with, while it does."""
+        return self.journal.trouble
+
+    @property
+    def wake_path(self) -> str | None:
+        """Where other processes can tell that they wrote; None where there is no such place."""
+        return None
+
+    def is_parked(self, jobs: str, task: str) -> bool:
+        """Whether the supervisor of a task gave up, here."""
+        cell = self.system.stage.registry.get(paths.task(jobs, task))
+        return cell is not None and cell.parked
+
+    @contextmanager
+    def watch(self, run_id: str) -> Iterator[Until]:
+        """See `Port.watch`."""
+        with self.hub.watch(run_id) as ended:
+
+            async def until(until_s: float) -> None:
+                with trio.move_on_at(until_s):
+                    await ended.wait()
+
+            yield until
 
     def wake_queues(self) -> None:
         """Have every queue look."""
