@@ -20,9 +20,9 @@ from typing import Any, Final, Literal, TypeAlias
 import trio
 from attrs import define, field, frozen
 
-from ..store.contract import Answer, ClaimedRuns, Command, Register, Rescue, Rescued, Store, Unregister
+from ..store.contract import Answer, ClaimedRuns, Command, Publish, Register, Rescue, Rescued, Store, Unregister
 from ..store.errors import CallsheetError, OutcomeUnknown
-from ..store.records import Now, Owner
+from ..store.records import Now, Owner, Published
 from .actor import Actor
 from .batch import KEPT, MAX_BATCH, Hand, Write, concerns_one, hand_back_for_nobody
 from .doubt import write_in_doubt
@@ -78,6 +78,8 @@ class JournalState:
     """Whether this process runs what is in the store: it registers, and takes back what dead ones left running."""
     has_neighbours: bool = False
     """Whether others may write to the store, so that it is worth looking."""
+    published: tuple[Published, ...] = ()
+    """What is said in the store of what this process runs."""
     on_committed: list[Committed] = field(factory=list)
     on_neighbours: list[Callable[[], object]] = field(factory=list)
     """Called when others have written."""
@@ -134,6 +136,8 @@ class Journal(Actor[JournalMessage]):
         state.incarnations += 1
         state.land()
         news = [Write(Register(state.owner), Reply())] if state.works else []
+        if state.published:
+            news.append(Write(Publish(state.published), Reply()))
         state.seen_s = self.stage.seams.clock.mono_s()
         if state.incarnations > 1:  # whoever waited for a claim of the incarnation before us may be gone
             state.hand.must_rescue = True
