@@ -22,7 +22,7 @@ from .store.records import FINAL, NewRun, Run, RunFilter, Status
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .runtime import Runtime
+    from .port import Port
 
 DEFAULT_LIMIT: Final = 1_000
 MAX_LIMIT: Final = 10_000
@@ -71,7 +71,7 @@ def check_limit(limit: object) -> int:
     return limit
 
 
-async def cancel_all(runtime: Runtime, where: RunFilter, cause: str, limit: int) -> BulkResult:
+async def cancel_all(port: Port, where: RunFilter, cause: str, limit: int) -> BulkResult:
     """Cancel what matches; without a status, what has not ended."""
     statuses = [each for each in Status if each not in FINAL] if where.status is None else [where.status]
     answers: dict[str, Answered] = {}
@@ -79,23 +79,21 @@ async def cancel_all(runtime: Runtime, where: RunFilter, cause: str, limit: int)
     while not more:
         found, passes = len(answers), passes + 1
         for status in statuses:
-            more = more or await _cancel_pages(runtime, evolve(where, status=status), cause, answers, limit)
+            more = more or await _cancel_pages(port, evolve(where, status=status), cause, answers, limit)
         # statuses are read one after another: a run that went from one not read yet to one read already is in the next pass
         if len(statuses) == 1 or (passes > 1 and len(answers) == found):
             break
     return BulkResult(tuple([answers[run_id] for run_id in sorted(answers, reverse=True)]), more)
 
 
-async def _cancel_pages(
-    runtime: Runtime, where: RunFilter, cause: str, answers: dict[str, Answered], limit: int
-) -> bool:
+async def _cancel_pages(port: Port, where: RunFilter, cause: str, answers: dict[str, Answered], limit: int) -> bool:
     """Cancel what matches and was not answered before. Returns whether some of it is left, for there may be no more answers."""
     before: str | None = None
     while True:
-        page = await runtime.read(partial(_page, where, before=before, limit=PAGE))
+        page = await port.read(partial(_page, where, before=before, limit=PAGE))
         wanted = [run.id for run in page if run.id not in answers]
         room = limit - len(answers)
-        for each in await _cancel(runtime, wanted[:room], cause):
+        for each in await _cancel(port, wanted[:room], cause):
             answers[each.run_id] = each
         if len(wanted) > room:
             return True
@@ -104,8 +102,8 @@ async def _cancel_pages(
         before = page[-1].id
 
 
-async def _cancel(runtime: Runtime, run_ids: Sequence[str], cause: str) -> list[Answered]:
-    answers = await runtime.write_all([Cancel(run_id, cause) for run_id in run_ids])
+async def _cancel(port: Port, run_ids: Sequence[str], cause: str) -> list[Answered]:
+    answers = await port.write_all([Cancel(run_id, cause) for run_id in run_ids])
     return [_canceled(run_id, answer) for run_id, answer in zip(run_ids, answers, strict=True)]
 
 
@@ -119,7 +117,7 @@ def _canceled(run_id: str, answer: object) -> Answered:
 
 
 async def replay_all(
-    runtime: Runtime,
+    port: Port,
     where: RunFilter,
     again: Callable[[Run], NewRun],
     limit: int,
@@ -131,20 +129,18 @@ async def replay_all(
     answers: list[Answered] = []
     while len(answers) < limit:
         size = min(REPLAYED, limit - len(answers))
-        page, after = await runtime.read(partial(_with_payloads, where, before=after, size=size))
-        answers += await _replay(runtime, page, again, once=not repeat)
+        page, after = await port.read(partial(_with_payloads, where, before=after, size=size))
+        answers += await _replay(port, page, again, once=not repeat)
         if after is None:
             return BulkResult(tuple(answers), more=False)
     return BulkResult(tuple(answers), more=True, next=after)
 
 
-async def _replay(
-    runtime: Runtime, page: Sequence[Run], again: Callable[[Run], NewRun], *, once: bool
-) -> list[Answered]:
+async def _replay(port: Port, page: Sequence[Run], again: Callable[[Run], NewRun], *, once: bool) -> list[Answered]:
     if not page:
         return []
     new = [again(old) for old in page]
-    (answer,) = await runtime.write_all([Insert(tuple(new), once=once)])
+    (answer,) = await port.write_all([Insert(tuple(new), once=once)])
     if not isinstance(answer, Inserted):
         return [Answered(old.id, done=False, status=old.status, why=str(answer)) for old in page]
     return [_replayed(old, run.id, earlier) for old, run, earlier in zip(page, new, answer.existing, strict=True)]

@@ -16,38 +16,35 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, overload
 import trio
 
 from . import enqueue as enqueueing
+from . import requests
 from .config import Definition, JobsConfig, config_of, definition_of
 from .declaring import Declare
 from .enqueue import EnqueueOptions, EnqueueResult, Entry
 from .errors import (
     AlreadyDeclared,
     AmbiguousRuntime,
-    IdempotencyConflict,
     InvalidOption,
     InvalidSchedule,
     NotInHandler,
     NotOpen,
     NotRegistered,
-    TooMany,
     UnknownQueue,
     UnknownTask,
-    shown,
 )
 from .job import Job, make_task
 from .names import check_name, check_namespace
 from .options import DEFAULT_STUCK_S, TaskOptions, declared, stuck_after_s
 from .queue import Queue
-from .queues import Queues, states
+from .queues import Queues
 from .runs import Runs
-from .snapshot import RECENT, JobsSnapshot, Stats, stats_of
+from .snapshot import JobsSnapshot, Stats
 from .store.codec import DEFAULT_LIMIT, HARD_LIMIT
-from .store.contract import Conflict, Insert, Inserted
-from .store.errors import CallsheetError
 from .store.policy import DEFAULT_RETRY, Retry
-from .store.records import Owner, RunFilter, instant
+from .store.records import Owner
 from .task import Task
 
 if TYPE_CHECKING:
+    from .client.client import Client
     from .runtime import OpenOptions, Runtime
     from .store.contract import Store
 
@@ -98,8 +95,8 @@ class Jobs:
         self._job_classes: dict[type, Task[Any, Any]] = {}
         self.declared_queues: dict[str, Queue] = {}
         """By identity, `namespace/queue`; the default queue is the first."""
-        self.runs = Runs(self)
-        self.queues = Queues(self)
+        self.runs = Runs(self, self.runtime)
+        self.queues = Queues(self, self.runtime)
         self._open: list[Runtime] = []
         default = _made_of(Queue, queue, "queue") or Queue()
         self._add_queue(default, default.name or f"{name}-jobs")
@@ -146,30 +143,15 @@ class Jobs:
 
     async def snapshot(self) -> JobsSnapshot:
         """Everything at a glance, from one reading of the store: see `JobsSnapshot`."""
-        runtime = self.runtime()
-        where = RunFilter(jobs=self.identity)
-        taken_at = instant(runtime.seams.clock.wall_us())
-        found = await runtime.read(lambda reader: reader.snapshot(limit=RECENT, where=where))
-        trouble = runtime.journal.trouble
-        return JobsSnapshot(
-            jobs=self.identity,
-            taken_at=taken_at,
-            working=runtime.works,
-            definitions=self.definitions(),
-            queues=states(self, found.counts, found.queues, runtime.slots),
-            runtimes=found.owners,
-            stats=stats_of(self.identity, found.counts),
-            recent=found.runs,
-            trouble=None if trouble is None else str(trouble),
-        )
+        return await requests.snapshot(self, self.runtime())
 
     async def stats(self) -> Stats:
         """How many runs there are, by status, task and queue: sums of the store's counters."""
-        return stats_of(self.identity, await self.runtime().read(lambda reader: reader.counts()))
+        return await requests.stats(self, self.runtime())
 
     async def runtimes(self) -> tuple[Owner, ...]:
         """The runtimes that are registered on the store: boot id, host, process, version, tasks, queues."""
-        return (await self.runtime().read(lambda reader: reader.snapshot(limit=0))).owners
+        return await requests.runtimes(self.runtime())
 
     # -- declaring
 
@@ -255,6 +237,17 @@ class Jobs:
             task_status.started(runtime)
             await runtime.forever()
 
+    def client(self, url: str | os.PathLike[str], *, subject: object = None) -> Client:
+        """
+        A client of these jobs: for programs that do not run them, and have no event loop. See `Client`.
+
+        url: path of the database or `sqlite:///…`; made by the first call where it is not there. subject: on whose behalf calls
+        are made, for the policy.
+        """
+        from .client.client import Client
+
+        return Client.of(self, url, subject=subject)
+
     def runtime(self) -> Runtime:
         """
         The open runtime that calls on this instance use: the one whose block or handler we are in, else the only one.
@@ -335,7 +328,7 @@ class Jobs:
         **options: Unpack[EnqueueOptions],
     ) -> EnqueueResult:
         """`enqueue` with `delay=seconds`: what, how long from now, and the payload, unless it is a job."""
-        return await self.request(task, payload, _at(options, {"delay": seconds}))
+        return await self.request(task, payload, at(options, {"delay": seconds}))
 
     @overload
     async def enqueue_at(
@@ -355,7 +348,7 @@ class Jobs:
         **options: Unpack[EnqueueOptions],
     ) -> EnqueueResult:
         """`enqueue` with `run_at=when`: what, when, and the payload, unless it is a job."""
-        return await self.request(task, payload, _at(options, {"run_at": when}))
+        return await self.request(task, payload, at(options, {"run_at": when}))
 
     @overload
     def entry(self, task: str, payload: object = None, **options: Unpack[EnqueueOptions]) -> Entry: ...
@@ -367,20 +360,13 @@ class Jobs:
         self, task: str | Task[Any, Any] | Job, payload: object = None, **options: Unpack[EnqueueOptions]
     ) -> Entry:
         """One run for `enqueue_many`, of whatever `enqueue` takes. Raises UnknownTask or NotRegistered."""
-        return Entry(*self._wanted(task, payload), options)
+        return Entry(*self.wanted(task, payload), options)
 
     async def request(
         self, task: str | Task[Any, Any] | Job, payload: object, options: EnqueueOptions
     ) -> EnqueueResult:
         """`enqueue`, for those that pass a request on."""
-        runtime = self.runtime()
-        run = enqueueing.new_run(*self._wanted(task, payload), options, runtime.seams, by=runtime.delays_by)
-        strict = options.get("on_conflict") == "raise"
-        answer = await runtime.write(Insert((run,), strict=strict))
-        if isinstance(answer, Conflict):
-            raise self._conflict(answer)
-        assert isinstance(answer, Inserted)
-        return enqueueing.results((run,), answer.existing)[0]
+        return await requests.request(self, self.runtime(), task, payload, options)
 
     async def enqueue_many(self, entries: Iterable[Entry]) -> list[EnqueueResult]:
         """
@@ -390,34 +376,10 @@ class Jobs:
         Returns and raises as `enqueue` does, in the order of the entries, and TooMany. A key repeated among the entries
         dedupes to its first; one entry with on_conflict="raise" makes the whole call strict.
         """
-        runtime = self.runtime()
-        listed = [entries] if isinstance(entries, Entry) else list(entries)
-        for each in listed:
-            if not isinstance(each, Entry):
-                raise TypeError(f"enqueue_many takes entries, made by task.entry(payload), not {type(each).__name__}")
-        if len(listed) > enqueueing.MAX_ENTRIES:
-            raise TooMany(len(listed), enqueueing.MAX_ENTRIES)
-        if not listed:
-            return []
-        seams, by = runtime.seams, runtime.delays_by
-        runs = tuple(
-            enqueueing.new_run(*self._wanted(each.task, each.payload), each.options, seams, by=by) for each in listed
-        )
-        strict = any(each.options.get("on_conflict") == "raise" for each in listed)
-        answer = await runtime.write(Insert(runs, strict=strict))
-        if isinstance(answer, Conflict):
-            raise self._conflict(answer)
-        assert isinstance(answer, Inserted)
-        return enqueueing.results(runs, answer.existing)
+        return await requests.request_many(self, self.runtime(), entries)
 
-    def _conflict(self, answer: Conflict) -> CallsheetError:
-        run = answer.existing
-        if run.lane.jobs != self.identity:
-            return InvalidOption("run_id", f"{shown(run.id)} is the id of a run of other Jobs in this store")
-        return IdempotencyConflict(answer.idempotency_key, run.id)
-
-    def _wanted(self, task: str | Task[Any, Any] | Job, payload: object) -> tuple[Task[Any, Any], object]:
-        """Which task of ours, and with what."""
+    def wanted(self, task: str | Task[Any, Any] | Job, payload: object) -> tuple[Task[Any, Any], object]:
+        """Which task of ours a call means, and with what payload. Raises UnknownTask, NotRegistered or TypeError."""
         if type(task) is Task and task.jobs is self and not task.is_job:  # the common case, once a run
             return task, payload
         if isinstance(task, Task):
@@ -447,7 +409,8 @@ class Jobs:
         raise NotRegistered(self.identity, _named(type(job)), why)
 
 
-def _at(options: EnqueueOptions, when: EnqueueOptions) -> EnqueueOptions:
+def at(options: EnqueueOptions, when: EnqueueOptions) -> EnqueueOptions:
+    """`options` with the time that another argument gives. Raises InvalidSchedule when they name one too, or TypeError."""
     for name in ("delay", "run_at"):
         if options.get(name) is not None:
             raise InvalidSchedule(name, "the second argument says when")

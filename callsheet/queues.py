@@ -18,9 +18,10 @@ from .store.policy import SECOND_US
 from .store.records import NO_LIMIT, Count, QueueOverride, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from .jobs import Jobs
+    from .port import Port
     from .supervisor.slots import Slots
 
 
@@ -52,8 +53,9 @@ class QueueState:
 class Queues:
     """The queues of one Jobs instance. `name`: of a declared one; None: the default one."""
 
-    def __init__(self, jobs: Jobs) -> None:
+    def __init__(self, jobs: Jobs, reach: Callable[[], Port]) -> None:
         self._jobs = jobs
+        self._reach = reach
 
     async def pause(self, name: str | None = None) -> QueueState:
         """Start nothing more of it, in any process, until `resume`; what runs goes on. Raises UnknownQueue."""
@@ -117,18 +119,18 @@ class Queues:
         return next(iter(self._jobs.declared_queues)) if name is None else self._jobs.queue_named(name)
 
     async def _say(self, name: str | None, said: SetQueue) -> QueueState:
-        await self._jobs.runtime().write(said)
+        await self._reach().write(said)
         return await self.get(name)
 
     async def _states(self) -> tuple[QueueState, ...]:
-        runtime = self._jobs.runtime()
+        port = self._reach()
 
         def look(reader: Reader) -> tuple[Sequence[Count], Sequence[QueueOverride]]:
             snapshot = reader.snapshot(limit=0)
             return snapshot.counts, snapshot.queues
 
-        counts, overrides = await runtime.read(look)
-        return states(self._jobs, counts, overrides, runtime.slots)
+        counts, overrides = await port.read(look)
+        return states(self._jobs, counts, overrides, port.slots)
 
 
 def states(

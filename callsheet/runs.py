@@ -10,7 +10,6 @@ import math
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, Literal, TypedDict, Unpack
 
-import trio
 from attrs import evolve, frozen
 
 from . import bulk
@@ -26,11 +25,12 @@ from .store.contract import Cancel, CancelAnswer, Insert, Inserted
 from .store.errors import OutcomeUnknown, StoreClosed
 from .store.policy import seconds
 from .store.records import Attempt, Clock, History, NewRun, Now, Run, RunFilter, Snapshot, Status, Transition
-from .supervisor import paths
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .jobs import Jobs
-    from .runtime import Runtime
+    from .port import Port
 
 MAX_PAGE: Final = 500
 MAX_REASON: Final = 1_000
@@ -112,12 +112,13 @@ class RunQuery(TypedDict, total=False):
 class Runs:
     """The runs of one Jobs instance."""
 
-    def __init__(self, jobs: Jobs) -> None:
+    def __init__(self, jobs: Jobs, reach: Callable[[], Port]) -> None:
         self._jobs = jobs
+        self._reach = reach
 
     async def get(self, run_id: str) -> RunDetails:
         """The run with payload, attempts, transitions and replays. Raises RunNotFound."""
-        return details_of(await self._find(run_id), self._jobs.runtime().seams.now())
+        return details_of(await self._find(run_id), self._reach().seams.now())
 
     async def list(self, *, limit: int = 50, after: str | None = None, **where: Unpack[RunQuery]) -> Page:
         """
@@ -129,7 +130,7 @@ class Runs:
         if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_PAGE:
             raise InvalidOption("limit", f"must be an int from 1 to {MAX_PAGE}, not {shown(limit)}")
         asked, before = self._filter(where), _named(after, "after")
-        runs = await self._jobs.runtime().read(lambda reader: reader.list(asked, limit=limit + 1, before=before))
+        runs = await self._reach().read(lambda reader: reader.list(asked, limit=limit + 1, before=before))
         page = runs[:limit]
         return Page(page, page[-1].id if len(runs) > limit else None)
 
@@ -155,10 +156,10 @@ class Runs:
 
         What holds up the store, the slots and the tasks of other processes is not seen from here.
         """
-        runtime = self._jobs.runtime()
-        history, snapshot = await runtime.read(lambda reader: (reader.get(_text(run_id)), reader.snapshot(limit=0)))
+        port = self._reach()
+        history, snapshot = await port.read(lambda reader: (reader.get(_text(run_id)), reader.snapshot(limit=0)))
         own = self._own(run_id, history)
-        return explain(own.run, facts_of(self._jobs, runtime, own, snapshot))
+        return explain(own.run, facts_of(self._jobs, port, own, snapshot))
 
     async def wait(self, run_id: str, timeout: float | None = None) -> Run:
         """
@@ -168,24 +169,23 @@ class Runs:
         runtime closes meanwhile.
         """
         timeout_s = None if timeout is None else seconds(timeout, "timeout")
-        asked, runtime = _text(run_id), self._jobs.runtime()
-        clock = runtime.seams.clock
+        asked, port = _text(run_id), self._reach()
+        clock = port.seams.clock
         until_s = math.inf if timeout_s is None else clock.mono_s() + timeout_s
-        while True:
-            with runtime.hub.watch(run_id) as ended:
+        with port.watch(run_id) as until:
+            while True:
                 try:  # of this runtime: another one that opens meanwhile would tell us nothing
-                    history = await runtime.read(lambda reader: reader.get(asked))
+                    history = await port.read(lambda reader: reader.get(asked))
                 except (StoreClosed, OutcomeUnknown) as error:
                     raise NotOpen(self._jobs.identity) from error
                 run = self._own(asked, history).run
                 if run.status.is_final:
                     return run
-                if not runtime.is_open:
+                if not port.is_open:
                     raise NotOpen(self._jobs.identity)
                 if clock.mono_s() >= until_s:
                     raise WaitTimeout(run_id, run.status, timeout_s or 0.0)
-                with trio.move_on_at(until_s):
-                    await ended.wait()
+                await until(until_s)
 
     async def cancel(self, run_id: str, reason: str | None = None) -> CancelResult:
         """
@@ -196,7 +196,7 @@ class Runs:
         """
         await self._find(run_id)  # also refuses a run of another instance
         cause = "canceled" if reason is None else f"canceled: {_reason(reason)}"
-        answer = await self._jobs.runtime().write(Cancel(run_id, cause))
+        answer = await self._reach().write(Cancel(run_id, cause))
         assert isinstance(answer, CancelAnswer)
         if answer.was is None:
             raise RunNotFound(run_id)
@@ -218,12 +218,12 @@ class Runs:
         old = (await self._find(run_id)).run
         if not old.status.is_final:
             raise RunNotFinished(run_id, old.status)
-        runtime = self._jobs.runtime()
-        now_us = runtime.seams.clock.steady_us()
+        port = self._reach()
+        now_us = port.seams.clock.steady_us()
         told = None if reason is None else _reason(reason)
-        run = _again(self._jobs, old, runtime.seams.ids.run_id(now_us), now_us, told)
-        run = enqueueing.scheduled(run, delay, run_at, runtime.seams, by=runtime.delays_by)
-        answer = await runtime.write(Insert((run,)))
+        run = _again(self._jobs, old, port.seams.ids.run_id(now_us), now_us, told)
+        run = enqueueing.scheduled(run, delay, run_at, port.seams, by=port.delays_by)
+        answer = await port.write(Insert((run,)))
         assert isinstance(answer, Inserted)
         return enqueueing.results((run,), answer.existing)[0]
 
@@ -238,7 +238,7 @@ class Runs:
         """
         cause = "canceled" if reason is None else f"canceled: {_reason(reason)}"
         _refuse_none(where)
-        return await bulk.cancel_all(self._jobs.runtime(), self._filter(where), cause, bulk.check_limit(limit))
+        return await bulk.cancel_all(self._reach(), self._filter(where), cause, bulk.check_limit(limit))
 
     async def replay_all(
         self,
@@ -260,12 +260,12 @@ class Runs:
         TypeError: nothing was stored then.
         """
         _refuse_none(where)
-        runtime, asked = self._jobs.runtime(), self._filter(where)
+        port, asked = self._reach(), self._filter(where)
         status = asked.status or Status.DEAD_LETTERED
         if not status.is_final:
             raise InvalidOption("status", f"a run that is {status} cannot be replayed: it has not ended")
         told = None if reason is None else _reason(reason)
-        seams, by = runtime.seams, runtime.delays_by
+        seams, by = port.seams, port.delays_by
 
         def again(old: Run) -> NewRun:
             now_us = seams.clock.steady_us()
@@ -275,7 +275,7 @@ class Runs:
         enqueueing.check_times(delay, run_at, seams)
         asked = evolve(asked, status=status)
         below = _named(after, "after")
-        return await bulk.replay_all(runtime, asked, again, bulk.check_limit(limit), repeat=bool(repeat), after=below)
+        return await bulk.replay_all(port, asked, again, bulk.check_limit(limit), repeat=bool(repeat), after=below)
 
     def _filter(self, where: RunQuery) -> RunFilter:
         unknown = where.keys() - RunQuery.__annotations__.keys()
@@ -300,7 +300,7 @@ class Runs:
 
     async def _find(self, run_id: str) -> History:
         asked = _text(run_id)
-        return self._own(asked, await self._jobs.runtime().read(lambda reader: reader.get(asked)))
+        return self._own(asked, await self._reach().read(lambda reader: reader.get(asked)))
 
     def _own(self, run_id: str, history: History | None) -> History:
         if history is None or history.run.lane.jobs != self._jobs.identity:
@@ -335,11 +335,11 @@ def details_of(history: History, now: Now) -> RunDetails:
     return RunDetails(run, history.attempts, history.transitions, history.replays, due)
 
 
-def facts_of(jobs: Jobs, runtime: Runtime, history: History, snapshot: Snapshot) -> Facts:
-    """What decides about a run, from one reading of the store and what this runtime knows of itself."""
+def facts_of(jobs: Jobs, port: Port, history: History, snapshot: Snapshot) -> Facts:
+    """What decides about a run, from one reading of the store and what the port knows of itself."""
     run, last = history.run, history.attempts[-1] if history.attempts else None
     task = jobs.tasks.get(run.lane.task) or jobs.aliases.get(run.lane.task)
-    slots = runtime.slots.get(run.lane.queue)
+    slots = port.slots.get(run.lane.queue)
     declared = jobs.declared_queues.get(run.lane.queue)
     override = next((each for each in snapshot.queues if each.queue == run.lane.queue), None)
     queue = None
@@ -350,17 +350,16 @@ def facts_of(jobs: Jobs, runtime: Runtime, history: History, snapshot: Snapshot)
             on_stage=None if slots is None else len(slots.on_stage),
             room=None if slots is None or slots.room.limit is None else slots.room.free,
         )
-    cell = None if task is None else runtime.system.stage.registry.get(paths.task(jobs.identity, task.name))
     return Facts(
-        now=runtime.seams.now(),
+        now=port.seams.now(),
         counts=snapshot.counts,
         owners=snapshot.owners,
-        boot_id=runtime.boot_id,
+        boot_id=port.boot_id,
         queue=queue,
         schemas=None if task is None else task.schemas,
-        parked=cell is not None and cell.parked,
+        parked=task is not None and port.is_parked(jobs.identity, task.name),
         suspect_on_stage=None if slots is None else slots.quarantine.run_id,
-        trouble=runtime.journal.trouble,
+        trouble=port.trouble,
         raised=None if last is None or last.error is None else last.error.type,
         lingers=slots is not None and run.id in slots.on_stage,
     )

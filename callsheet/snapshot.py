@@ -55,6 +55,10 @@ class JobsSnapshot:
     """The newest 100, without payloads."""
     trouble: str | None
     """What the store refuses writes of this runtime with, while it does."""
+    wake_path: str | None
+    """
+    The socket that tells the running runtime of writes at once; None where there is none: it then looks four times a second.
+    """
 
 
 def stats_of(jobs: str, counts: Sequence[Count]) -> Stats:

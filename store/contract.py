@@ -172,8 +172,7 @@ class Cancel:
 class CancelAnswer:
     """
     `was`: the status before, None when no such run is stored. `canceled`: whether this command canceled it.
-    With one that it canceled, lane, attempt and trace id; with a running one also its claim, so that whoever runs it can be
-    told.
+    With one that it canceled: lane, attempt, trace id; with a running one its claim too, so that whoever runs it can be told.
     """
 
     run_id: str
