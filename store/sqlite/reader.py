@@ -46,6 +46,7 @@ from .codes import (
 from .connection import reader, rows, translated, value
 from .listing import newest
 from .owners import owner_of
+from .patience import Patience
 
 _ONE: Final = f"""
     select {RUN_COLUMNS}, coalesce(payload, (select body from payloads where run = rid)) from runs where id =
@@ -109,7 +110,7 @@ class SqliteReader:
         self._path = path
         self._busy_s = busy_s
         with translated(path, busy_s):
-            self._db: apsw.Connection | None = reader(path, busy_s)
+            self._db: apsw.Connection | None = reader(path, Patience(busy_s))
         self._known = Known(self._db)
 
     def get(self, run_id: str) -> History | None:

@@ -49,6 +49,7 @@ from .log import Log
 from .migration import migrate
 from .owners import register, renew, rescue, unregister
 from .prune import prune
+from .patience import Patience
 from .queues import set_queue
 from .reader import SqliteReader
 from .settle import cancel, note_late, note_running, settle
@@ -84,7 +85,7 @@ class SqliteStore:
         self._name = os.fspath(name)
         self._exclusive = exclusive
         self._create = create
-        self._busy_s = busy_s
+        self._patience = Patience(busy_s)
         self._anywhere = anywhere
         self._path = self._name
         self._pid = 0
@@ -147,15 +148,15 @@ class SqliteStore:
         return self._pid == os.getpid()
 
     def _connect(self, prepare: Callable[[apsw.Connection], None] | None = None) -> Ledger:
-        with translated(self._path, self._busy_s):
-            db = writer(self._path, self._busy_s)
+        with translated(self._path, self._patience.most_s):
+            db = writer(self._path, self._patience)
             try:
                 place.refuse_newer(self._path, db)
                 if prepare is not None:
                     prepare(db)
                 ledger = Ledger(db)
                 ledger.fresh()
-                self._log = Log(db, self._busy_s)
+                self._log = Log(db, self._patience)
             except BaseException:
                 db.close()
                 raise
@@ -168,7 +169,7 @@ class SqliteStore:
         db, self._ledger, self._log = self._ledger.db, None, None
         with contextlib.suppress(apsw.Error):
             if self._exclusive:
-                db.set_busy_timeout(0)
+                db.set_busy_handler(None)
                 db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         with contextlib.suppress(apsw.Error):
             db.close(True)
@@ -202,7 +203,7 @@ class SqliteStore:
         ledger = self._in_use()
         if self._log is not None and self._log.is_long:
             self._copy_log()
-        with translated(self._path, self._busy_s):
+        with translated(self._path, self._patience.most_s):
             try:
                 ledger.db.execute("begin immediate")
                 ledger.fresh()
@@ -219,7 +220,7 @@ class SqliteStore:
             self._commit(ledger.db)
         except (apsw.BusyError, apsw.FullError) as error:  # refused before anything was durable
             self._roll_back(ledger)
-            raise translate(error, self._path, self._busy_s) from error
+            raise translate(error, self._path, self._patience.most_s) from error
         except apsw.Error as error:
             self._drop()
             raise OutcomeUnknown(self._path, str(error) or type(error).__name__) from error
@@ -242,14 +243,14 @@ class SqliteStore:
     def changed(self) -> bool:
         """Whether another connection wrote since this was last asked."""
         ledger = self._in_use()
-        with translated(self._path, self._busy_s):
+        with translated(self._path, self._patience.most_s):
             return ledger.others_wrote()
 
     def reader(self) -> SqliteReader:
         """A new Reader on a connection of its own. Raises StoreClosed."""
         if not self._is_open:
             raise StoreClosed(self._path)
-        return SqliteReader(self._path, self._busy_s)
+        return SqliteReader(self._path, self._patience.most_s)
 
     def idle(self) -> None:
         """Copy the log into the database when it has grown."""
@@ -259,7 +260,7 @@ class SqliteStore:
 
     def _copy_log(self) -> None:
         if self._log is not None:
-            with translated(self._path, self._busy_s):
+            with translated(self._path, self._patience.most_s):
                 self._log.copy()
 
 
