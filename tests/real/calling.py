@@ -160,7 +160,9 @@ class Caller:
 
         async def call(_: str) -> Line:
             task: Task[Plan, Any] = jobs.tasks["work"]
-            results = await self.books.desk.enqueue_many([task.entry(each, idempotency_key=f"key:{each.n}") for each in plans])
+            results = await self.books.desk.enqueue_many(
+                [task.entry(each, idempotency_key=f"key:{each.n}") for each in plans]
+            )
             return {"runs": [each.run_id for each in results], "deduped": [each.deduped for each in results]}
 
         await self.books.ask("many", call, plans=[asdict(each) for each in plans])

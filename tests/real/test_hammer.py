@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -22,7 +23,7 @@ from attrs import define, field, frozen
 
 from .chance import some_seed
 from .evidence import gather
-from .ledger import LedgerReader, Line, now_ns, read_all
+from .ledger import LedgerReader, Line, now_ns
 from .lives import PATIENCE_S, ROOT, Stalled
 from .oracle import reached, violations
 
@@ -61,7 +62,7 @@ class Smithy:
     def start(self, program: str, number: int) -> None:
         """Start a process; it has loaded its code before it reads its orders."""
         with (self.folder / f"stderr-{number}.txt").open("wb") as stderr:
-            process = self.processes[number] = subprocess.Popen(
+            self.processes[number] = subprocess.Popen(
                 [*self.python, HERE / program, self.folder, str(number)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -124,7 +125,9 @@ SHORT: Final = Story(lasts_s=8, kill_s=1.5, stop_s=3, busy_s=0.5)
 MINUTE: Final = Story(lasts_s=60, kill_s=15, stop_s=30, busy_s=5)
 
 
-@pytest.mark.parametrize("story", [pytest.param(SHORT, id="short"), pytest.param(MINUTE, id="minute", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "story", [pytest.param(SHORT, id="short"), pytest.param(MINUTE, id="minute", marks=pytest.mark.slow)]
+)
 def test_clients_at_full_speed_lose_nothing(story: Story, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """
     I1 to I33 and P10: what four clients were told holds, although one was killed and one was stopped inside a transaction;
@@ -168,7 +171,9 @@ def test_clients_at_full_speed_lose_nothing(story: Story, tmp_path: Path, capsys
 
     held = stopped_ns - int(story.busy_s * 1e9), healed_ns
     with capsys.disabled():
-        sys.stdout.write(f"\nhammer: CALLSHEET_SEED={seed}\n{figures(smithy, evidence.caller, held, began_ns, ended_ns)}")
+        sys.stdout.write(
+            f"\nhammer: CALLSHEET_SEED={seed}\n{figures(smithy, evidence.caller, held, began_ns, ended_ns)}"
+        )
         sys.stdout.write(f"  {dict(sorted(reached(evidence).items()))}\n")
     assert [] == violations(evidence)
     assert ([], "None") == (told["restarted"], told["trouble"])
@@ -196,7 +201,7 @@ def figures(smithy: Smithy, calls: Sequence[Line], held: tuple[int, int], began_
             f"p99 {took[len(took) * 99 // 100]:.1f} ms, max {took[-1]:.0f} ms; refused {dict(whys)}\n"
         )
     starts = [line["t"] for line in smithy.lines("start") if began_ns < line["t"] < ended_ns]
-    gaps = sorted((b - a) / 1e6 for a, b in zip(starts, starts[1:], strict=False) if not held[0] < a < held[1])
+    gaps = sorted((b - a) / 1e6 for a, b in pairwise(starts) if not held[0] < a < held[1])
     states = smithy.lines("state")
     shown.append(
         f"  worker: {len(starts) / (ended_ns - began_ns) * 1e9:.0f} attempts/s meanwhile, longest pause {gaps[-1]:.0f} ms, "
