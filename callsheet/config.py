@@ -82,7 +82,7 @@ def config_of(jobs: Jobs) -> JobsConfig:
     queues = [evolve(queue, name=identity.partition("/")[2]) for identity, queue in jobs.declared_queues.items()]
     timeout = _seconds(jobs.timeout_us)
     return JobsConfig(
-        jobs.name, jobs.namespace, tuple(queues), jobs.policy, timeout, jobs.max_payload, jobs.stuck_after_s
+        jobs.name, jobs.namespace, tuple(queues), jobs.retry_policy, timeout, jobs.max_payload, jobs.stuck_after_s
     )
 
 

@@ -85,7 +85,7 @@ class Jobs:
     ) -> None:
         self.name = check_name(name, "name of a Jobs instance")
         self.namespace = check_namespace(namespace)
-        self.policy = DEFAULT_RETRY.over(_made_of(Retry, retry, "retry"))
+        self.retry_policy = DEFAULT_RETRY.over(_made_of(Retry, retry, "retry"))
         self.timeout_us = None if timeout is None else enqueueing.timeout_us(timeout)
         self.max_payload = _max_payload(max_payload)
         self.stuck_after_s = stuck_after_s(stuck_after)

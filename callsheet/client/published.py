@@ -38,7 +38,7 @@ def publish(jobs: Jobs) -> Published:
         "max_payload": jobs.max_payload,
         "stuck_after": jobs.stuck_after_s,
         "timeout_us": jobs.timeout_us,
-        "retry": _retry_told(jobs.policy),
+        "retry": _retry_told(jobs.retry_policy),
         "queues": [_queue_told(queue) for queue in config.queues],
         "tasks": [_task_told(jobs.tasks[name]) for name in sorted(jobs.tasks)],
     }
@@ -105,7 +105,7 @@ def declared_by(published: Published, store: str) -> PublishedJobs:
         max_payload=told["max_payload"],
         stuck_after=told["stuck_after"],
     )
-    jobs.policy, jobs.timeout_us = _policy(told["retry"]), told["timeout_us"]
+    jobs.retry_policy, jobs.timeout_us = _policy(told["retry"]), told["timeout_us"]
     jobs.guarded = told["guarded"]
     jobs.shown = {}
     for each in told["tasks"]:
