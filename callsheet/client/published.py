@@ -34,7 +34,7 @@ def publish(jobs: Jobs) -> Published:
         "v": VERSION,
         "name": jobs.name,
         "namespace": jobs.namespace,
-        "guarded": False,
+        "guarded": jobs.policy is not None,
         "max_payload": jobs.max_payload,
         "stuck_after": jobs.stuck_after_s,
         "timeout_us": jobs.timeout_us,
@@ -77,6 +77,15 @@ def _retry_told(policy: RetryPolicy) -> dict[str, Any]:
     """Without the classes of `on` and `never`: whoever has no code cannot raise them."""
     backoff = list(policy.backoff.delays) if isinstance(policy.backoff, Custom) else policy.backoff
     return {name: getattr(policy, name) for name in _RETRY} | {"backoff": backoff}
+
+
+def is_guarded(published: Published) -> bool:
+    """Whether a policy decides who may see these Jobs. What this release cannot read counts as guarded."""
+    try:
+        told = json.loads(published.body)
+    except ValueError:
+        return True
+    return not isinstance(told, dict) or told.get("guarded") is not False
 
 
 class PublishedJobs(Jobs):
