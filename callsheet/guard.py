@@ -39,6 +39,7 @@ MAX_TOLD: Final = 100
 """Kinds of failures of one policy that are logged, each once: more of them tell nobody anything new."""
 
 _subject: Final[ContextVar[object]] = ContextVar("callsheet_subject")
+_NOBODY: Final = object()
 
 
 class Action(StrEnum):
@@ -103,9 +104,6 @@ def subject_of() -> object:
 def is_acting() -> bool:
     """Whether it was said on whose behalf."""
     return _subject.get(_NOBODY) is not _NOBODY
-
-
-_NOBODY: Final = object()
 
 
 # ---------------------------------------------------------------- asking
