@@ -118,10 +118,11 @@ class Client:
             raise NotPublished(store, self._wanted, f"published are {known}" if known else "nothing is published yet")
         if len(mine) > 1:
             raise NotPublished(store, None, f"say one of {known}")
+        declared = declared_by(mine[0], store)
         if is_guarded(mine[0]):
             why = "its policy is in its code, and this client has none: use jobs.client(url)"
             raise PolicyDenied(self._subject, Action.READ, mine[0].jobs, why)
-        return declared_by(mine[0], store)
+        return declared
 
     def entered(self) -> AbstractContextManager[object]:
         """A context for one call: on behalf of the client's subject; without one, of whoever the caller acts for."""
