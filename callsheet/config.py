@@ -12,6 +12,7 @@ from attrs import evolve, frozen
 
 from .options import OnCrash
 from .queue import Queue
+from .retention import Retention
 from .store.policy import SECOND_US, RetryPolicy
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class JobsConfig:
     """Bytes of JSON."""
     stuck_after: float
     """Seconds."""
+    retention: Retention
 
     @property
     def identity(self) -> str:
@@ -82,7 +84,14 @@ def config_of(jobs: Jobs) -> JobsConfig:
     queues = [evolve(queue, name=identity.partition("/")[2]) for identity, queue in jobs.declared_queues.items()]
     timeout = _seconds(jobs.timeout_us)
     return JobsConfig(
-        jobs.name, jobs.namespace, tuple(queues), jobs.policy, timeout, jobs.max_payload, jobs.stuck_after_s
+        jobs.name,
+        jobs.namespace,
+        tuple(queues),
+        jobs.policy,
+        timeout,
+        jobs.max_payload,
+        jobs.stuck_after_s,
+        jobs.retention,
     )
 
 

@@ -36,6 +36,7 @@ from .names import check_name, check_namespace
 from .options import DEFAULT_STUCK_S, TaskOptions, declared, stuck_after_s
 from .queue import Queue
 from .queues import Queues
+from .retention import Retention
 from .runs import Runs
 from .snapshot import JobsSnapshot, Stats
 from .store.codec import DEFAULT_LIMIT, HARD_LIMIT
@@ -66,7 +67,8 @@ class Jobs:
     queue: the default queue's settings. queues: further ones, which need names. retry: policy of every task, unless the
     task says otherwise, field by field. timeout: seconds for one attempt of every task, unless the task says otherwise.
     max_payload: bytes of JSON in one payload (1 … 4,194,304, default 262,144). stuck_after: seconds that a handler may go
-    on after it was told to stop, before its run is shown as stuck, unless the task says otherwise.
+    on after it was told to stop, before its run is shown as stuck, unless the task says otherwise. retention: how long runs
+    are kept once they have ended; None: for ever.
 
     Raises InvalidName, InvalidOption, TypeError or ValueError that names what is wrong.
     """
@@ -82,6 +84,7 @@ class Jobs:
         timeout: float | None = None,
         max_payload: int = DEFAULT_LIMIT,
         stuck_after: float = DEFAULT_STUCK_S,
+        retention: Retention | None = None,
     ) -> None:
         self.name = check_name(name, "name of a Jobs instance")
         self.namespace = check_namespace(namespace)
@@ -89,6 +92,7 @@ class Jobs:
         self.timeout_us = None if timeout is None else enqueueing.timeout_us(timeout)
         self.max_payload = _max_payload(max_payload)
         self.stuck_after_s = stuck_after_s(stuck_after)
+        self.retention = _made_of(Retention, retention, "retention") or Retention()
         self.tasks: dict[str, Task[Any, Any]] = {}
         self.aliases: dict[str, Task[Any, Any]] = {}
         """By the names that tasks had before."""
@@ -297,8 +301,8 @@ class Jobs:
 
         task: a declared task, its name (an older one too), or an instance of a registered Job class, which is its own
         payload. payload: any JSON value, or an instance of the task's payload type; at most `max_payload` bytes of JSON.
-        delay (seconds) or run_at: when it may first start. idempotency_key: the same key of this instance is the same run,
-        also after it ended. on_conflict="raise": a key, or an id, whose run has another task or payload is an error. queue:
+        delay (seconds) or run_at: when it may first start. idempotency_key: the same key of this instance is the same run, as
+        long as that is kept. on_conflict="raise": a key, or an id, whose run has another task or payload is an error. queue:
         another declared queue's name. priority: 0 (first) to 9, default 5. timeout: seconds for each attempt. max_attempts:
         tries in all. trace_id: handed to every attempt. run_id: your own id, unique in the store, for a repeat without a key.
 

@@ -80,7 +80,7 @@ async def snapshot(jobs: Jobs, port: Port) -> JobsSnapshot:
         definitions=jobs.definitions(),
         queues=states(jobs, found.counts, found.queues, port.slots),
         runtimes=found.owners,
-        stats=stats_of(jobs.identity, found.counts),
+        stats=stats_of(jobs.identity, found.counts, found.pruned),
         recent=found.runs,
         trouble=None if port.trouble is None else str(port.trouble),
         wake_path=port.wake_path,
@@ -89,7 +89,8 @@ async def snapshot(jobs: Jobs, port: Port) -> JobsSnapshot:
 
 async def stats(jobs: Jobs, port: Port) -> Stats:
     """See `Jobs.stats`."""
-    return stats_of(jobs.identity, await port.read(lambda reader: reader.counts()))
+    found = await port.read(lambda reader: reader.snapshot(limit=0))
+    return stats_of(jobs.identity, found.counts, found.pruned)
 
 
 async def runtimes(port: Port) -> tuple[Owner, ...]:
