@@ -36,6 +36,8 @@ class JobsConfig:
     """Bytes of JSON."""
     stuck_after: float
     """Seconds."""
+    guarded: bool
+    """Whether a policy decides who may do what."""
     retention: Retention
 
     @property
@@ -87,10 +89,11 @@ def config_of(jobs: Jobs) -> JobsConfig:
         jobs.name,
         jobs.namespace,
         tuple(queues),
-        jobs.policy,
+        jobs.retry_policy,
         timeout,
         jobs.max_payload,
         jobs.stuck_after_s,
+        jobs.policy is not None,
         jobs.retention,
     )
 
