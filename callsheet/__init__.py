@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from .actors.ref import Ref as Ref
     from .actors.reply import Request as Request
     from .actors.seams import Seams as Seams
+    from .actors.stream import Stream as Stream
     from .actors.undelivered import Why as Why
     from .actors.watch import Down as Down
     from .actors.watch import Restarted as Restarted
@@ -89,6 +90,10 @@ if TYPE_CHECKING:
     from .jobs import Jobs as Jobs
     from .monitor import CannotListen as CannotListen
     from .monitor import Monitor as Monitor
+    from .observe.bus import DroppedListener as DroppedListener
+    from .observe.event import Event as Event
+    from .observe.event import EventKind as EventKind
+    from .observe.observability import Observability as Observability
     from .options import TaskOptions as TaskOptions
     from .queue import Queue as Queue
     from .queues import Queues as Queues
@@ -194,6 +199,10 @@ _HOME: Final[dict[str, str]] = {
     "Stats": "callsheet.snapshot",
     "Node": "callsheet.tree",
     "Monitor": "callsheet.monitor",
+    "Observability": "callsheet.observe.observability",
+    "Event": "callsheet.observe.event",
+    "EventKind": "callsheet.observe.event",
+    "DroppedListener": "callsheet.observe.bus",
     "CannotListen": "callsheet.monitor",
     "Retry": "callsheet.store.policy",
     "Custom": "callsheet.store.policy",
@@ -275,6 +284,7 @@ _HOME: Final[dict[str, str]] = {
     "Ref": "callsheet.actors.ref",
     "Request": "callsheet.actors.reply",
     "Seams": "callsheet.actors.seams",
+    "Stream": "callsheet.actors.stream",
     "Why": "callsheet.actors.undelivered",
     "Down": "callsheet.actors.watch",
     "Restarted": "callsheet.actors.watch",

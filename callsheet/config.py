@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import evolve, frozen
 
+from .observe.observability import Observability
 from .options import OnCrash
 from .queue import Queue
 from .store.policy import SECOND_US, RetryPolicy
@@ -35,6 +36,8 @@ class JobsConfig:
     """Bytes of JSON."""
     stuck_after: float
     """Seconds."""
+    observability: Observability
+    """What is recorded of runs without anybody asking."""
 
     @property
     def identity(self) -> str:
@@ -82,7 +85,14 @@ def config_of(jobs: Jobs) -> JobsConfig:
     queues = [evolve(queue, name=identity.partition("/")[2]) for identity, queue in jobs.declared_queues.items()]
     timeout = _seconds(jobs.timeout_us)
     return JobsConfig(
-        jobs.name, jobs.namespace, tuple(queues), jobs.policy, timeout, jobs.max_payload, jobs.stuck_after_s
+        jobs.name,
+        jobs.namespace,
+        tuple(queues),
+        jobs.policy,
+        timeout,
+        jobs.max_payload,
+        jobs.stuck_after_s,
+        jobs.observability,
     )
 
 

@@ -54,11 +54,15 @@ async def request_many(jobs: Jobs, port: Port, entries: Iterable[Entry]) -> list
 
 
 async def _insert(jobs: Jobs, port: Port, runs: Sequence[NewRun], *, strict: bool) -> list[EnqueueResult]:
-    answer = await port.write(Insert(tuple(runs), strict=strict))
+    insert, tracing = Insert(tuple(runs), strict=strict), jobs.bus.tracing
+    if tracing is None:
+        answer = await port.write(insert)
+    else:
+        insert, answer = await tracing.write(port, insert)
     if isinstance(answer, Conflict):
         raise _conflict(jobs, answer)
     assert isinstance(answer, Inserted)
-    return enqueueing.results(runs, answer.existing)
+    return enqueueing.results(insert.runs, answer.existing)
 
 
 def _conflict(jobs: Jobs, answer: Conflict) -> CallsheetError:

@@ -37,6 +37,7 @@ from .errors import InvalidOption, NotOpen, RuntimeGaveUp, ShuttingDown, Unknown
 from .hub import Hub
 from .jobs import Jobs, current_runtime
 from .neighbours import Neighbours
+from .observe.witness import Witness
 from .port import Until
 from .queue import MAX_CONCURRENCY, check_int
 from .store.contract import Answer, Command, Reader, Store
@@ -118,6 +119,8 @@ class Runtime:
     """By queue identity."""
     threads: Threads = field(factory=Threads)
     journal: JournalState = field(init=False)
+    witness: Witness = field(init=False)
+    """Tells the Jobs of what is durable."""
     system: ActorSystem = field(init=False)
     is_open: bool = field(default=False, init=False)
     """Whether its actors live: handlers may use it before the block has begun, and until the last of them has ended."""
@@ -309,6 +312,7 @@ class Runtime:
         return OutcomeUnknown(self.store.name, "its process was killed")
 
     def _leave_jobs(self) -> None:
+        self.witness.close()
         for each in self.jobs:
             if self in each._open:  # noqa: SLF001 -- the two know each other
                 each._open.remove(self)  # noqa: SLF001
@@ -382,6 +386,7 @@ async def open_runtime(
                     works=works,
                     has_neighbours=_has_neighbours(place, seams),
                 )
+                runtime.witness = Witness(tuple(each.bus for each in jobs), runtime.journal)
                 seams.attend(runtime)
                 async with _working(runtime, options, grace_s, signals):
                     yield runtime
@@ -496,7 +501,7 @@ def _prepare(runtime: Runtime, system: ActorSystem) -> None:
     """Before the first actor starts."""
     runtime.system, runtime.is_open = system, True
     aftermath = Aftermath(system.stage, runtime.slots)
-    runtime.journal.on_committed += [aftermath, runtime.hub]
+    runtime.journal.on_committed += [aftermath, runtime.hub, runtime.witness]
     runtime.journal.on_neighbours += [aftermath.others_wrote, runtime.hub.others_wrote, runtime.neighbours.wrote]
     runtime.journal.on_stage = lambda: frozenset(
         run_id for slots in runtime.slots.values() for run_id in slots.on_stage
