@@ -20,9 +20,9 @@ from typing import Any, Final, Literal, TypeAlias
 import trio
 from attrs import define, field, frozen
 
-from ..store.contract import Answer, ClaimedRuns, Command, Register, Rescue, Rescued, Store, Unregister
+from ..store.contract import Answer, ClaimedRuns, Command, Publish, Register, Rescue, Rescued, Store, Unregister
 from ..store.errors import CallsheetError, OutcomeUnknown
-from ..store.records import Now, Owner
+from ..store.records import Now, Owner, Published
 from .actor import Actor
 from .batch import KEPT, MAX_BATCH, Hand, Write, concerns_one, hand_back_for_nobody
 from .doubt import write_in_doubt
@@ -78,9 +78,13 @@ class JournalState:
     """Whether this process runs what is in the store: it registers, and takes back what dead ones left running."""
     has_neighbours: bool = False
     """Whether others may write to the store, so that it is worth looking."""
+    published: tuple[Published, ...] = ()
+    """What is said in the store of what this process runs."""
     on_committed: list[Committed] = field(factory=list)
     on_neighbours: list[Callable[[], object]] = field(factory=list)
-    """Called when others have written."""
+    """Called when others have written, as soon as that is seen."""
+    on_neighbours_seldom: list[Callable[[], object]] = field(factory=list)
+    """Called when others have written, at most once in `LOOK_S`: for what costs a read for each that waits."""
     on_stage: Callable[[], frozenset[str]] = frozenset
     """The ids of the runs that have a live actor."""
     commits: int = 0
@@ -94,6 +98,10 @@ class JournalState:
     """When the next look at what others wrote is due."""
     seen_s: float = -math.inf
     """When we last said that we are there."""
+    told_s: float = -math.inf
+    """When those were last told that are told seldom."""
+    untold: bool = False
+    """Whether there is something to tell them."""
 
     def give_up(self, error: Exception) -> None:
         """No incarnation will follow: whoever still waits for an answer is told."""
@@ -136,6 +144,8 @@ class Journal(Actor[JournalMessage]):
         state.incarnations += 1
         state.land()
         news = [Write(Register(state.owner), Reply())] if state.works else []
+        if state.published:
+            news.append(Write(Publish(state.published), Reply()))
         state.seen_s = self.stage.seams.clock.mono_s()
         if state.incarnations > 1:  # whoever waited for a claim of the incarnation before us may be gone
             state.hand.must_rescue = True
@@ -235,13 +245,18 @@ class Journal(Actor[JournalMessage]):
         except Exception as error:  # noqa: BLE001 -- the next look may do better; a store that refuses is shown elsewhere
             _log.debug("could not look at the store: %s", error)
             changed = False
+        now_s = self.stage.seams.clock.mono_s()
         if changed:
+            state.untold = True
             for listener in state.on_neighbours:
+                _contain(listener)
+        if state.untold and now_s - state.told_s >= LOOK_S:
+            state.told_s, state.untold = now_s, False
+            for listener in state.on_neighbours_seldom:
                 _contain(listener)
         if self.cell.stopping:
             return
         self._look_later()
-        now_s = self.stage.seams.clock.mono_s()
         if state.works and now_s - state.seen_s >= SEEN_EVERY_S:
             state.seen_s = now_s
             self.ref.tell_control(Write(Register(state.owner), Reply()))

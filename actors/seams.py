@@ -22,6 +22,8 @@ from ..store.records import Now
 from .writer import Writer
 
 SECOND_US: Final = 1_000_000
+pause: Final = time.sleep
+"""Wait so many seconds in a thread that has no event loop."""
 _CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS: Final = tuple(a + b for a in _CROCKFORD for b in _CROCKFORD)
 
@@ -62,6 +64,23 @@ class SystemClock:
     def wall_us(self) -> int:
         """See `Clock.wall_us`."""
         return self._wall_ns() // 1000
+
+
+@define(eq=False)
+class WallClock:
+    """The clock of code that runs in no event loop, and keeps nothing from one call to the next: the wall clock is both."""
+
+    def mono_s(self) -> float:
+        """See `Clock.mono_s`; here it is the system's."""
+        return time.monotonic()
+
+    def steady_us(self) -> int:
+        """The wall clock: what is written is written now, however long the process has lived."""
+        return self.wall_us()
+
+    def wall_us(self) -> int:
+        """See `Clock.wall_us`."""
+        return time.time_ns() // 1000
 
 
 class Ids(Protocol):
@@ -145,6 +164,11 @@ class Seams:
     def real(cls) -> Seams:
         """The real ones. Make it inside `trio.run`."""
         return cls(SystemClock(), RandomIds(), random.Random().random, os._exit)  # noqa: S311 -- jitter is no secret
+
+    @classmethod
+    def outside(cls) -> Seams:
+        """Real ones for code that runs in no event loop."""
+        return cls(WallClock(), RandomIds(), random.Random().random, os._exit)  # noqa: S311 -- jitter is no secret
 
     @classmethod
     def seeded(cls, seed: int, *, wall_ns: Callable[[], int] | None = None) -> Seams:

@@ -58,6 +58,8 @@ if TYPE_CHECKING:
     from .actors.watch import Restarted as Restarted
     from .bulk import Answered as Answered
     from .bulk import BulkResult as BulkResult
+    from .client.aio import AsyncClient as AsyncClient
+    from .client.client import Client as Client
     from .collector import calm_gc as calm_gc
     from .config import Definition as Definition
     from .config import JobsConfig as JobsConfig
@@ -73,6 +75,7 @@ if TYPE_CHECKING:
     from .errors import InvalidSchedule as InvalidSchedule
     from .errors import NotInHandler as NotInHandler
     from .errors import NotOpen as NotOpen
+    from .errors import NotPublished as NotPublished
     from .errors import NotRegistered as NotRegistered
     from .errors import ResultNotKept as ResultNotKept
     from .errors import RunFailed as RunFailed
@@ -113,6 +116,7 @@ if TYPE_CHECKING:
     from .store.errors import DamagedStore as DamagedStore
     from .store.errors import ForeignDatabase as ForeignDatabase
     from .store.errors import NewerSchema as NewerSchema
+    from .store.errors import NoStore as NoStore
     from .store.errors import OlderSchema as OlderSchema
     from .store.errors import OutcomeUnknown as OutcomeUnknown
     from .store.errors import PayloadInvalid as PayloadInvalid
@@ -174,6 +178,8 @@ _HOME: Final[dict[str, str]] = {
     "Job": "callsheet.job",
     "Queue": "callsheet.queue",
     "Queues": "callsheet.queues",
+    "Client": "callsheet.client.client",
+    "AsyncClient": "callsheet.client.aio",
     "QueueState": "callsheet.queues",
     "calm_gc": "callsheet.collector",
     "JobsConfig": "callsheet.config",
@@ -227,6 +233,7 @@ _HOME: Final[dict[str, str]] = {
     "StoreFull": "callsheet.store.errors",
     "StoreUnavailable": "callsheet.store.errors",
     "CannotOpen": "callsheet.store.errors",
+    "NoStore": "callsheet.store.errors",
     "ForeignDatabase": "callsheet.store.errors",
     "NewerSchema": "callsheet.store.errors",
     "DamagedStore": "callsheet.store.errors",
@@ -240,6 +247,7 @@ _HOME: Final[dict[str, str]] = {
     "UnknownQueue": "callsheet.errors",
     "AlreadyDeclared": "callsheet.errors",
     "NotOpen": "callsheet.errors",
+    "NotPublished": "callsheet.errors",
     "NotInHandler": "callsheet.errors",
     "NotRegistered": "callsheet.errors",
     "AmbiguousRuntime": "callsheet.errors",

@@ -257,3 +257,17 @@ class RuntimeGaveUp(CallsheetError):
 
     def __str__(self) -> str:
         return f"the runtime gave up: {self.exit}; every acknowledged run is kept and goes on at the next open"
+
+
+@define(slots=False)
+class NotPublished(CallsheetError, LookupError):
+    """A Client without the code asked for Jobs that no runtime has published in this store, or not in a form it can read."""
+
+    store: str
+    jobs: str | None
+    """None: it did not say which, and there is not exactly one."""
+    why: str
+
+    def __str__(self) -> str:
+        which = "which Jobs are meant is not clear" if self.jobs is None else f"no definition of {shown(self.jobs)}"
+        return f"{self.store}: {which}: {self.why}"

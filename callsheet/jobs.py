@@ -50,6 +50,7 @@ from .store.records import Owner
 from .task import Task
 
 if TYPE_CHECKING:
+    from .client.client import Client
     from .runtime import OpenOptions, Runtime
     from .store.contract import Store
 
@@ -273,6 +274,17 @@ class Jobs:
             task_status.started(runtime)
             await runtime.forever()
 
+    def client(self, url: str | os.PathLike[str], *, subject: object = None) -> Client:
+        """
+        A client of these jobs: for programs that do not run them, and have no event loop. See `Client`.
+
+        url: path of the database or `sqlite:///…`; made by the first call where it is not there. subject: on whose behalf calls
+        are made, for the policy.
+        """
+        from .client.client import Client
+
+        return Client.of(self, url, subject=subject)
+
     def runtime(self) -> Runtime:
         """
         The open runtime that calls on this instance use: the one whose block or handler we are in, else the only one.
@@ -353,7 +365,7 @@ class Jobs:
         **options: Unpack[EnqueueOptions],
     ) -> EnqueueResult:
         """`enqueue` with `delay=seconds`: what, how long from now, and the payload, unless it is a job."""
-        return await self.request(task, payload, _at(options, {"delay": seconds}))
+        return await self.request(task, payload, at(options, {"delay": seconds}))
 
     @overload
     async def enqueue_at(
@@ -373,7 +385,7 @@ class Jobs:
         **options: Unpack[EnqueueOptions],
     ) -> EnqueueResult:
         """`enqueue` with `run_at=when`: what, when, and the payload, unless it is a job."""
-        return await self.request(task, payload, _at(options, {"run_at": when}))
+        return await self.request(task, payload, at(options, {"run_at": when}))
 
     @overload
     def entry(self, task: str, payload: object = None, **options: Unpack[EnqueueOptions]) -> Entry: ...
@@ -434,7 +446,8 @@ class Jobs:
         raise NotRegistered(self.identity, _named(type(job)), why)
 
 
-def _at(options: EnqueueOptions, when: EnqueueOptions) -> EnqueueOptions:
+def at(options: EnqueueOptions, when: EnqueueOptions) -> EnqueueOptions:
+    """`options` with the time that another argument gives. Raises InvalidSchedule when they name one too, or TypeError."""
     for name in ("delay", "run_at"):
         if options.get(name) is not None:
             raise InvalidSchedule(name, "the second argument says when")

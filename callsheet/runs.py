@@ -172,8 +172,8 @@ class Runs:
         asked, port = _text(run_id), self._reach()
         clock = port.seams.clock
         until_s = math.inf if timeout_s is None else clock.mono_s() + timeout_s
-        while True:
-            with port.watch(run_id) as until:
+        with port.watch(run_id) as until:
+            while True:
                 try:  # of this runtime: another one that opens meanwhile would tell us nothing
                     history = await port.read(lambda reader: reader.get(asked))
                 except (StoreClosed, OutcomeUnknown) as error:

@@ -14,7 +14,7 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from contextvars import Token
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict, TypeVar, Unpack
@@ -26,13 +26,14 @@ from . import __version__
 from .actors.batch import Write
 from .actors.calendar import PAGE
 from .actors.errors import ActorDown
-from .actors.journal import JournalState, send, write
+from .actors.journal import JournalState, LookAround, send, write
 from .actors.readers import Readers
 from .actors.ref import Ref
 from .actors.reply import Reply
 from .actors.seams import Seams
 from .actors.writer import InlineWriter, ThreadWriter, Writer
 from .cast import cast, lanes_of
+from .client.published import publish
 from .errors import InvalidOption, NotOpen, RuntimeGaveUp, ShuttingDown, UnknownQueue, UnknownTask
 from .hub import Hub
 from .jobs import Jobs, current_runtime
@@ -55,6 +56,7 @@ from .supervisor.system import ActorSystem, SystemGaveUp
 from .task import Task
 from .threads import Threads
 from .tree import Node, picture
+from .wake import Bell, Ear, path_of
 
 if TYPE_CHECKING:
     from .actors.run import RunActor
@@ -121,6 +123,10 @@ class Runtime:
     journal: JournalState = field(init=False)
     witness: Witness = field(init=False)
     """Tells the Jobs of what is durable."""
+    ear: Ear | None = field(default=None, init=False)
+    """Where we are told of what others write, if there is such a place."""
+    bell: Bell = field(init=False)
+    """Tells the runtime that works on this store of what we write; to find out where it listens, if we are that one."""
     system: ActorSystem = field(init=False)
     is_open: bool = field(default=False, init=False)
     """Whether its actors live: handlers may use it before the block has begun, and until the last of them has ended."""
@@ -230,8 +236,8 @@ class Runtime:
 
     @property
     def wake_path(self) -> str | None:
-        """Where other processes can tell that they wrote; None where there is no such place."""
-        return None
+        """Where the runtime that works here is told of writes; None where there is no such place, or nobody listens."""
+        return self.bell.heard_at
 
     def is_parked(self, jobs: str, task: str) -> bool:
         """Whether the supervisor of a task gave up, here."""
@@ -241,11 +247,15 @@ class Runtime:
     @contextmanager
     def watch(self, run_id: str) -> Iterator[Until]:
         """See `Port.watch`."""
-        with self.hub.watch(run_id) as ended:
+        with ExitStack() as watching:
+            ended = watching.enter_context(self.hub.watch(run_id))
 
             async def until(until_s: float) -> None:
+                nonlocal ended
                 with trio.move_on_at(until_s):
                     await ended.wait()
+                watching.close()  # an event is set once: watch anew before anybody looks
+                ended = watching.enter_context(self.hub.watch(run_id))
 
             yield until
 
@@ -385,10 +395,12 @@ async def open_runtime(
                     owner,
                     works=works,
                     has_neighbours=_has_neighbours(place, seams),
+                    published=tuple(publish(each) for each in jobs) if works else (),
                 )
                 runtime.witness = Witness(tuple(each.bus for each in jobs), runtime.journal)
+                runtime.bell = Bell(None if inline else path_of(place.name))
                 seams.attend(runtime)
-                async with _working(runtime, options, grace_s, signals):
+                async with _heard(runtime), _working(runtime, options, grace_s, signals):
                     yield runtime
             finally:
                 runtime.readers.close()
@@ -487,6 +499,8 @@ async def _working(
                 each._open.append(runtime)  # noqa: SLF001 -- the two know each other
             if signals is not None:
                 runtime.system.stage.spawn(partial(_obey, runtime, signals), "signals")
+            if runtime.ear is not None:
+                runtime.system.stage.spawn(partial(runtime.ear.listen, partial(_look_around, runtime)), "wake")
             yield
     except SystemGaveUp as error:
         raise RuntimeGaveUp(error.exit) from error.__cause__
@@ -502,16 +516,39 @@ def _prepare(runtime: Runtime, system: ActorSystem) -> None:
     runtime.system, runtime.is_open = system, True
     aftermath = Aftermath(system.stage, runtime.slots)
     runtime.journal.on_committed += [aftermath, runtime.hub, runtime.witness]
-    runtime.journal.on_neighbours += [aftermath.others_wrote, runtime.hub.others_wrote, runtime.neighbours.wrote]
+    if not runtime.works:
+        runtime.journal.on_committed.append(lambda _commands, _answers: runtime.bell.ring())
+    runtime.journal.on_neighbours += [aftermath.others_wrote, runtime.neighbours.wrote]
+    runtime.journal.on_neighbours_seldom.append(runtime.hub.others_wrote)
     runtime.journal.on_stage = lambda: frozenset(
         run_id for slots in runtime.slots.values() for run_id in slots.on_stage
     )
+
+
+def _look_around(runtime: Runtime) -> None:
+    """Somebody wrote, perhaps."""
+    journal = runtime.system.stage.whereis(paths.JOURNAL)
+    if journal is not None:
+        journal.tell_control(LookAround())
 
 
 def _forget(runtime: Runtime, previous: Token[Runtime]) -> None:
     runtime._leave_jobs()  # noqa: SLF001 -- one thing in two halves
     with suppress(ValueError):  # closed from another context than it was opened in, as fixtures are: that one is gone
         current_runtime.reset(previous)
+
+
+@asynccontextmanager
+async def _heard(runtime: Runtime) -> AsyncIterator[None]:
+    """While other processes can tell the one runtime that works here that they wrote, and we can tell it."""
+    path = runtime.bell.path
+    runtime.ear = Ear.at(path) if runtime.works and runtime.store.exclusive else None
+    try:
+        yield
+    finally:
+        runtime.bell.close()
+        if runtime.ear is not None:
+            runtime.ear.close()
 
 
 @define(eq=False)

@@ -35,3 +35,16 @@ def store_at(where: str | os.PathLike[str] | Store, *, exclusive: bool = True) -
     from .store.sqlite import SqliteStore
 
     return SqliteStore(where, exclusive=exclusive)
+
+
+def sqlite_path(where: str | os.PathLike[str]) -> str:
+    """The database that a client names. Raises CannotOpen for what no client can reach, TypeError for another type."""
+    if not isinstance(where, str | os.PathLike):
+        raise TypeError(f"a client names its store by a path or a URL, not by {type(where).__name__}")
+    path = os.fspath(where)
+    if path == ":memory:":
+        raise CannotOpen(path, "a store in memory is seen by its own process only: use jobs.open there")
+    scheme, separator, _ = path.partition("://")
+    if separator and scheme != "sqlite":
+        raise CannotOpen(path, f"this release has no store for {scheme}: URLs")
+    return path

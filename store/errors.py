@@ -100,6 +100,13 @@ class CannotOpen(StoreError):
 
 
 @define(slots=False)
+class NoStore(CannotOpen):
+    """There is no database at this path, and whoever asked makes none: the first runtime that opens it does."""
+
+    why: str = "there is no database; the first runtime that opens it makes one"
+
+
+@define(slots=False)
 class ForeignDatabase(StoreError):
     """The file is a database of another program, or no database at all. It was not touched."""
 

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import apsw
 
-from ..errors import CannotOpen, DamagedStore, ForeignDatabase, NewerSchema
+from ..errors import CannotOpen, DamagedStore, ForeignDatabase, NewerSchema, NoStore
 from .schema import APPLICATION_ID, SCHEMA, create, versions
 from .whereabouts import check_folder
 
@@ -68,7 +68,7 @@ def check(path: str, *, make: bool, anywhere: bool = False) -> bool:
         if _size(f"{path}-wal") > 0:
             raise DamagedStore(path, f"it is {'empty' if there else 'not there'}, but its log {path}-wal is")
         if not make:
-            raise CannotOpen(path, "there is no database")
+            raise NoStore(path)
         return False
     if not stat.S_ISREG(there.st_mode):
         kind = "a folder" if stat.S_ISDIR(there.st_mode) else "not a regular file"
