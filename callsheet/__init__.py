@@ -97,6 +97,7 @@ if TYPE_CHECKING:
     from .observe.event import Event as Event
     from .observe.event import EventKind as EventKind
     from .observe.observability import Observability as Observability
+    from .observe.prometheus import prometheus_text as prometheus_text
     from .options import TaskOptions as TaskOptions
     from .queue import Queue as Queue
     from .queues import Queues as Queues
@@ -209,6 +210,7 @@ _HOME: Final[dict[str, str]] = {
     "Event": "callsheet.observe.event",
     "EventKind": "callsheet.observe.event",
     "DroppedListener": "callsheet.observe.bus",
+    "prometheus_text": "callsheet.observe.prometheus",
     "CannotListen": "callsheet.monitor",
     "Retry": "callsheet.store.policy",
     "Custom": "callsheet.store.policy",

@@ -54,11 +54,11 @@ async def request_many(jobs: Jobs, port: Port, entries: Iterable[Entry]) -> list
 
 
 async def _insert(jobs: Jobs, port: Port, runs: Sequence[NewRun], *, strict: bool) -> list[EnqueueResult]:
-    insert, tracing = Insert(tuple(runs), strict=strict), jobs.bus.tracing
-    if tracing is None:
+    insert = Insert(tuple(runs), strict=strict)
+    if jobs.bus.tracing is None:  # the common case, once a run: one call less
         answer = await port.write(insert)
     else:
-        insert, answer = await tracing.write(port, insert)
+        insert, answer = await jobs.bus.write(port, insert)
     if isinstance(answer, Conflict):
         raise _conflict(jobs, answer)
     assert isinstance(answer, Inserted)

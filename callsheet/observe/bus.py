@@ -23,7 +23,7 @@ from attrs import define, field, frozen
 
 from ..errors import MAX_SHOWN, InvalidOption
 from ..store.codec import describe
-from ..store.contract import Answer, Command
+from ..store.contract import Answer, Command, Insert
 from .event import Event, EventKind
 from .observability import Observability
 from .records import Records
@@ -31,6 +31,7 @@ from .telemetry import metrics_for, tracing_for
 from .told import MADE_BY, Teller
 
 if TYPE_CHECKING:
+    from ..port import Port
     from .otel import Tracing
 
 _log = logging.getLogger("callsheet")
@@ -121,6 +122,22 @@ class Bus:
                 self._memo = {}
 
         return end
+
+    # -- traces
+
+    async def write(self, port: Port, insert: Insert, *, replayed: str | None = None) -> tuple[Insert, Answer]:
+        """
+        Have it inserted, and its runs told which trace they are part of. Returns what was inserted, and the answer.
+
+        replayed: the trace context of the run that is replayed.
+        """
+        if self.tracing is None:
+            return insert, await port.write(insert)
+        return await self.tracing.write(port, insert, replayed=replayed)
+
+    def trace_context(self) -> str | None:
+        """Of what goes on here; None where nobody traces it."""
+        return None if self.tracing is None else self.tracing.context()
 
     # -- telling
 

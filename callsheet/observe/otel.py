@@ -51,13 +51,6 @@ MAX_STACK: Final = 16 * 1024
 _propagator: Final = TraceContextTextMapPropagator()
 
 
-def traceparent() -> str | None:
-    """That of the span we are in; None in none."""
-    carrier: dict[str, str] = {}
-    _propagator.inject(carrier)
-    return carrier.get("traceparent")
-
-
 def _context_of(stored: str | None) -> Context:
     """What is a part of whatever was stored; of nothing, and not of what this process does, where that is None."""
     return _propagator.extract({} if stored is None else {"traceparent": stored}, Context())
@@ -82,6 +75,12 @@ class Tracing:
 
     # -- requests
 
+    def context(self) -> str | None:
+        """Of the span we are in, as W3C `traceparent`; None in none."""
+        carrier: dict[str, str] = {}
+        _propagator.inject(carrier)
+        return carrier.get("traceparent")
+
     async def write(self, port: Port, insert: Insert, *, replayed: str | None = None) -> tuple[Insert, Answer]:
         """
         Have it inserted, inside a span that its runs are told to be part of. Returns what was inserted, and the answer.
@@ -89,8 +88,9 @@ class Tracing:
         replayed: the trace context of the run that is replayed; the span is linked to it, and part of what goes on here.
         """
         with self._span(self._request(insert.runs, replayed)) as span:
-            context = traceparent()
-            insert = evolve(insert, runs=tuple([evolve(run, trace_context=context) for run in insert.runs]))
+            context = self.context()
+            if context is not None:
+                insert = evolve(insert, runs=tuple([evolve(run, trace_context=context) for run in insert.runs]))
             answer = await port.write(insert)
             _tell_answer(span, insert, answer)
             return insert, answer
