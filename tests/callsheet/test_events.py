@@ -10,9 +10,10 @@ import pytest
 import trio
 from attrs import evolve, field, frozen
 
-from callsheet import Context, Discard, Event, EventKind, Jobs, Retry, Runtime, Snooze, Status, StoreError
+from callsheet import Context, Discard, Event, EventKind, Jobs, Retry, Snooze, Status, StoreError, open_runtime
 from callsheet.actors.batch import settlement
 from callsheet.actors.run import Unreadable
+from callsheet.actors.seams import Seams
 from callsheet.observe.told import ENDS, Teller
 from callsheet.store.contract import (
     Answer,
@@ -33,11 +34,13 @@ from callsheet.store.contract import (
     Settle,
     Settled,
 )
+from callsheet.store.memory import MemoryStore
+from callsheet.store.memory_tables import Tables
 from callsheet.store.records import Claimed, Clock, Lane, Move, NewRun, OutcomeKind, Verdict
 from callsheet.testing import Die, Hang, Play, Raise, Return, Sleep, simulate
 from callsheet.testing.world import World
 
-from .house import Place, open_house, settle
+from .house import Place, open_house
 
 START: Final = ["enqueued 0 queued", "started 1 running"]
 FAILED_ONCE: Final = [*START, "failed 1 retrying", "retrying 1 retrying"]
@@ -295,7 +298,7 @@ async def test_an_event_says_where_and_as_what(mock_clock: trio.abc.Clock) -> No
     replayed = json.loads(json.dumps(events[3].as_dict()))
     assert {
         "kind": "replayed",
-        "at": "2027-01-15T08:00:00.000000+00:00",
+        "at": "2027-01-15T12:00:00.000000+00:00",
         "jobs": "default/j",
         "queue": "j-jobs",
         "task": "work",
@@ -313,7 +316,7 @@ async def test_an_event_says_where_and_as_what(mock_clock: trio.abc.Clock) -> No
         "boot_id": boot_id,
     } == replayed
     assert {frozenset(replayed)} == {frozenset(e.as_dict()) for e in events}
-    assert events[3].at.isoformat() == "2027-01-15T08:00:00+00:00"
+    assert "2027-01-15T12:00:00+00:00" == events[3].at.isoformat()
 
 
 async def test_nothing_secret_is_in_an_event(mock_clock: trio.abc.Clock) -> None:
@@ -390,23 +393,24 @@ async def test_each_instance_hears_of_its_own_runs(autojump_clock: trio.abc.Cloc
     assert [3, 3] == [len(events) for events in heard]
 
 
-async def test_a_runtime_beside_tells_its_own_steps(autojump_clock: trio.abc.Clock, place: Place) -> None:
+async def test_a_runtime_beside_tells_its_own_steps(autojump_clock: trio.abc.Clock) -> None:
     """Whoever makes a step durable tells it: nobody tells what another process did."""
-    jobs, beside = declared(), declared()
-    here, there = listening(jobs), listening(beside)
-    opened: list[Runtime] = []
+    jobs, desk, tables = declared(), declared(), Tables()
+    here, there = listening(jobs), listening(desk)
+    one, two = (MemoryStore(tables, exclusive=False) for _ in range(2))
 
-    async with open_house(place, jobs) as runtime:
-        opened.append(runtime)
-        run_id = (await jobs.enqueue("work")).run_id
-        await settle()
-        first = list(here)
+    async with (
+        open_runtime(one, jobs, seams=Seams.seeded(1)) as runtime,
+        open_runtime(two, desk, work=False, seams=Seams.seeded(2)) as beside,
+    ):
+        run_id = (await desk.enqueue("work")).run_id
+        await runtime.until_idle()
+        await trio.sleep(1)
+        await desk.runs.wait(run_id)
 
-    async with open_house(place, beside, work=False):
-        await beside.runs.replay(run_id)
-
-    assert START == told(first, run_id)
-    assert ["replayed 0 queued"] == told(there)
+    assert ["enqueued 0 queued"] == told(there)
+    assert ["started 1 running", "succeeded 1 succeeded"] == told(here)
+    assert [{beside.boot_id}, {runtime.boot_id}] == [{e.boot_id for e in events} for events in (there, here)]
 
 
 # ---------------------------------------------------------------- from commands and answers, without a runtime
