@@ -461,7 +461,10 @@ def at(options: EnqueueOptions, when: EnqueueOptions) -> EnqueueOptions:
 def _made_of(kind: type[K], value: object, what: str) -> K | None:
     if value is None or isinstance(value, kind):
         return value
-    raise TypeError(f"{what} must be a {kind.__name__}, as in {what}={kind.__name__}(…), not {type(value).__name__}")
+    article = "an" if kind.__name__[0] in "AEIOU" else "a"
+    raise TypeError(
+        f"{what} must be {article} {kind.__name__}, as in {what}={kind.__name__}(…), not {type(value).__name__}"
+    )
 
 
 def _max_payload(limit: object) -> int:

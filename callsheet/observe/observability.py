@@ -10,15 +10,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 from attrs import Attribute, field, frozen
 
 from ..errors import InvalidOption, shown
 from .event import EventKind
 
+Level: TypeAlias = str | int | Literal[False] | None
+"""What may be given for one; kept is its name, or None."""
 
-def _level(value: object) -> str | None:
+
+def _level(value: Level) -> str | None:
     """The name of a level, as `logging` has it; None for no record. What is none stays as it is, for `_is_level`."""
     if value is None or value is False:
         return None
@@ -45,15 +48,7 @@ def _is_choice(_of: object, attribute: Attribute[Any], value: object) -> None:
         raise InvalidOption(what, "needs OpenTelemetry, which the extra 'otel' brings: pip install 'callsheet[otel]'")
 
 
-def _setting(default: str) -> Any:
-    return field(default=default, converter=_level, validator=_is_level, kw_only=True)
-
-
-def _choice() -> Any:
-    return field(default=None, validator=_is_choice, kw_only=True)
-
-
-@frozen
+@frozen(kw_only=True)
 class Observability:
     """
     What is recorded of runs without anybody asking. The levels are names of `logging` ("INFO", also in lower case); None or
@@ -69,13 +64,13 @@ class Observability:
     Raises InvalidOption that names the field; also for True where OpenTelemetry is not installed.
     """
 
-    enqueue: str | None = _setting("INFO")
-    execution: str | None = _setting("INFO")
-    retry: str | None = _setting("WARNING")
-    replay: str | None = _setting("INFO")
-    dead_letter: str | None = _setting("ERROR")
-    traces: bool | None = _choice()
-    metrics: bool | None = _choice()
+    enqueue: str | None = field(default="INFO", converter=_level, validator=_is_level)
+    execution: str | None = field(default="INFO", converter=_level, validator=_is_level)
+    retry: str | None = field(default="WARNING", converter=_level, validator=_is_level)
+    replay: str | None = field(default="INFO", converter=_level, validator=_is_level)
+    dead_letter: str | None = field(default="ERROR", converter=_level, validator=_is_level)
+    traces: bool | None = field(default=None, validator=_is_choice)
+    metrics: bool | None = field(default=None, validator=_is_choice)
 
     def level_of(self, kind: EventKind) -> int | None:
         """The level of the record of such an event, as a number; None for no record."""
