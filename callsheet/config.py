@@ -38,6 +38,8 @@ class JobsConfig:
     """Seconds."""
     observability: Observability
     """What is recorded of runs without anybody asking."""
+    guarded: bool
+    """Whether a policy decides who may do what."""
 
     @property
     def identity(self) -> str:
@@ -88,11 +90,12 @@ def config_of(jobs: Jobs) -> JobsConfig:
         jobs.name,
         jobs.namespace,
         tuple(queues),
-        jobs.policy,
+        jobs.retry_policy,
         timeout,
         jobs.max_payload,
         jobs.stuck_after_s,
         jobs.observability,
+        jobs.policy is not None,
     )
 
 

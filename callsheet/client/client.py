@@ -19,7 +19,8 @@ from attrs import define, field
 from .. import requests
 from ..config import Definition, JobsConfig
 from ..enqueue import EnqueueOptions, EnqueueResult, Entry
-from ..errors import NotPublished
+from ..errors import NotPublished, PolicyDenied
+from ..guard import Action, acting_as
 from ..jobs import Jobs, at
 from ..queues import Queues
 from ..runs import Runs
@@ -29,7 +30,7 @@ from ..store.records import Owner
 from ..stores import sqlite_path
 from .direct import Direct
 from .drive import drive, driven
-from .published import PublishedJobs, declared_by
+from .published import PublishedJobs, declared_by, is_guarded
 
 if TYPE_CHECKING:
     from ..job import Job
@@ -124,6 +125,9 @@ class Client:
             raise NotPublished(store, self._wanted, f"published are {known}" if known else "nothing is published yet")
         if len(mine) > 1:
             raise NotPublished(store, None, f"say one of {known}")
+        if is_guarded(mine[0]):
+            why = "its policy is in its code, and this client has none: use jobs.client(url)"
+            raise PolicyDenied(self._subject, Action.READ, mine[0].jobs, why)
         return declared_by(mine[0], store)
 
     def _tell(self, commands: Sequence[Command], answers: Sequence[Answer], at_us: int) -> None:
@@ -132,8 +136,8 @@ class Client:
             jobs.bus.told(commands, answers, at_us, boot_id=None)
 
     def entered(self) -> AbstractContextManager[object]:
-        """On whose behalf a call is made, while it is."""
-        return nullcontext()
+        """A context for one call: on behalf of the client's subject; without one, of whoever the caller acts for."""
+        return nullcontext() if self._subject is None else acting_as(self._subject)
 
     # -- looking
 
@@ -159,7 +163,7 @@ class Client:
     def runtimes(self) -> tuple[Owner, ...]:
         """As `Jobs.runtimes`: who runs what is in the store."""
         with self.entered():
-            return drive(requests.runtimes(self._direct))
+            return drive(requests.runtimes(self.jobs, self._direct))
 
     # -- requesting
 

@@ -14,13 +14,13 @@ from callsheet.testing import Hang, Return, simulate
 SAMPLE = re.compile(r'^(\w+)\{((?:\w+="(?:[^"\\\n]|\\[\\"n])*",?)*)\} (-?\d+)$')
 
 
-def declared(name: str = "j") -> Jobs:
-    jobs = Jobs(name, queue=Queue(concurrency=3), queues=[Queue("mail", concurrency=2, global_limit=1)])
+def declared(name: str = "j", mail: str = "mail") -> Jobs:
+    jobs = Jobs(name, queue=Queue(concurrency=3), queues=[Queue(mail, concurrency=2, global_limit=1)])
 
     @jobs.task("work")
     async def work(_payload: Any, _ctx: Context) -> None: ...
 
-    @jobs.task("send", queue="mail")
+    @jobs.task("send", queue=mail)
     async def send(_payload: Any, _ctx: Context) -> None: ...
 
     return jobs
@@ -62,7 +62,7 @@ async def test_the_page_says_what_the_snapshot_says(mock_clock: trio.abc.Clock) 
 
 async def test_every_line_is_one_that_prometheus_reads(mock_clock: trio.abc.Clock) -> None:
     """Names with quotes, backslashes and line breaks are escaped; each metric is told of once, also of several instances."""
-    one, two = declared(), declared('say "hi"\\')
+    one, two = declared(), declared('say "hi"\\', 'a "quoted" queue')
 
     async with simulate(one, two) as world:
         await world.settle()
