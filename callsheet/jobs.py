@@ -32,7 +32,7 @@ from .errors import (
     UnknownQueue,
     UnknownTask,
 )
-from .guard import Policy, guard_of
+from .guard import Action, Policy, guard_of, require
 from .job import Job, make_task
 from .names import check_name, check_namespace
 from .observe.bus import Bus, DroppedListener, Listener
@@ -176,8 +176,10 @@ class Jobs:
         What the open runtime does from now on: `async with jobs.events() as events: async for event in events: ...`
 
         limit: how many may wait for the reader (1 … 100,000); then the oldest is dropped, and counted in `events.lost`. kinds:
-        only these. It ends when the runtime has closed. Raises InvalidOption, NotOpen, AmbiguousRuntime.
+        only these. It ends when the runtime has closed. Raises InvalidOption, NotOpen, AmbiguousRuntime, and PolicyDenied
+        where a policy does not let whoever calls read.
         """
+        require(self, Action.READ)
         return self.runtime().witness.events(self.bus, limit, kinds)
 
     def on_event(self, listener: Listener, kinds: Iterable[EventKind | str] | None = None) -> Callable[[], None]:

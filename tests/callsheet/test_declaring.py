@@ -18,6 +18,7 @@ from callsheet import (
     Jobs,
     JobsConfig,
     NotInHandler,
+    Observability,
     PayloadTooLarge,
     Queue,
     Retry,
@@ -81,6 +82,7 @@ def test_a_config_leaves_nothing_open() -> None:
         timeout=60.0,
         max_payload=262_144,
         stuck_after=30.0,
+        observability=Observability(),
         guarded=False,
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import trio
 
-from callsheet import Context, Event, EventKind, InvalidOption, Jobs, NotOpen, Retry
+from callsheet import Action, Context, Event, EventKind, InvalidOption, Jobs, NotOpen, PolicyDenied, Retry
 from callsheet.observe import told
 from callsheet.testing import Raise, Return, simulate
 
@@ -344,6 +344,20 @@ async def test_without_a_runtime_there_is_nothing_to_read() -> None:
         jobs_events = declared().events()
         async with jobs_events:
             pass
+
+
+async def test_whoever_may_not_read_gets_no_stream(autojump_clock: trio.abc.Clock, memory: Place) -> None:
+    """Of guarded Jobs: the policy is asked as for a snapshot; listeners are the program's own, and it is not asked."""
+    jobs, heard = Jobs("j", policy=lambda access: access.action is not Action.READ), list[Event]()
+    jobs.task("work")(declared().tasks["work"].handler)
+    jobs.on_event(heard.append)
+
+    async with open_house(memory, jobs):
+        with pytest.raises(PolicyDenied):
+            jobs.events()
+        await jobs.enqueue("work")
+
+    assert heard
 
 
 async def test_a_script_is_told_as_its_handler_would_be(mock_clock: trio.abc.Clock) -> None:
