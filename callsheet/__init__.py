@@ -107,6 +107,7 @@ if TYPE_CHECKING:
     from .queue import Queue as Queue
     from .queues import Queues as Queues
     from .queues import QueueState as QueueState
+    from .retention import Retention as Retention
     from .runs import CancelResult as CancelResult
     from .runs import Page as Page
     from .runs import RunDetails as RunDetails
@@ -187,6 +188,7 @@ _HOME: Final[dict[str, str]] = {
     "Client": "callsheet.client.client",
     "AsyncClient": "callsheet.client.aio",
     "QueueState": "callsheet.queues",
+    "Retention": "callsheet.retention",
     "calm_gc": "callsheet.collector",
     "JobsConfig": "callsheet.config",
     "Definition": "callsheet.config",

@@ -13,6 +13,7 @@ from attrs import evolve, frozen
 from .observe.observability import Observability
 from .options import OnCrash
 from .queue import Queue
+from .retention import Retention
 from .store.policy import SECOND_US, RetryPolicy
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class JobsConfig:
     """Bytes of JSON."""
     stuck_after: float
     """Seconds."""
+    retention: Retention
     observability: Observability
     """What is recorded of runs without anybody asking."""
     guarded: bool
@@ -94,6 +96,7 @@ def config_of(jobs: Jobs) -> JobsConfig:
         timeout,
         jobs.max_payload,
         jobs.stuck_after_s,
+        jobs.retention,
         jobs.observability,
         jobs.policy is not None,
     )

@@ -43,6 +43,7 @@ from .observe.witness import STREAM_LIMIT
 from .options import DEFAULT_STUCK_S, TaskOptions, declared, stuck_after_s
 from .queue import Queue
 from .queues import Queues
+from .retention import Retention
 from .runs import Runs
 from .snapshot import JobsSnapshot, Stats
 from .store.codec import DEFAULT_LIMIT, HARD_LIMIT
@@ -73,9 +74,10 @@ class Jobs:
     queue: the default queue's settings. queues: further ones, which need names. retry: policy of every task, unless the
     task says otherwise, field by field. timeout: seconds for one attempt of every task, unless the task says otherwise.
     max_payload: bytes of JSON in one payload (1 … 4,194,304, default 262,144). stuck_after: seconds that a handler may go
-    on after it was told to stop, before its run is shown as stuck, unless the task says otherwise. observability: what is
-    recorded of runs without anybody asking: see `Observability`. policy: who may enqueue, read, cancel, replay and steer: a
-    function of an Access, see `Policy`; without one everybody may.
+    on after it was told to stop, before its run is shown as stuck, unless the task says otherwise. retention: how long runs
+    are kept once they have ended; None: for ever. observability: what is recorded of runs without anybody asking: see
+    `Observability`. policy: who may enqueue, read, cancel, replay and steer: a function of an Access, see `Policy`; without
+    one everybody may.
 
     Raises InvalidName, InvalidOption, TypeError or ValueError that names what is wrong.
     """
@@ -93,6 +95,7 @@ class Jobs:
         stuck_after: float = DEFAULT_STUCK_S,
         observability: Observability | None = None,
         policy: Policy | None = None,
+        retention: Retention | None = None,
     ) -> None:
         self.name = check_name(name, "name of a Jobs instance")
         self.namespace = check_namespace(namespace)
@@ -105,6 +108,7 @@ class Jobs:
         """Told by whoever makes a step of these jobs durable."""
         self.policy = guard_of(self, policy)
         """What decides who may do what; None: everybody may do everything."""
+        self.retention = _made_of(Retention, retention, "retention") or Retention()
         self.tasks: dict[str, Task[Any, Any]] = {}
         self.aliases: dict[str, Task[Any, Any]] = {}
         """By the names that tasks had before."""
@@ -341,8 +345,8 @@ class Jobs:
 
         task: a declared task, its name (an older one too), or an instance of a registered Job class, which is its own
         payload. payload: any JSON value, or an instance of the task's payload type; at most `max_payload` bytes of JSON.
-        delay (seconds) or run_at: when it may first start. idempotency_key: the same key of this instance is the same run,
-        also after it ended. on_conflict="raise": a key, or an id, whose run has another task or payload is an error. queue:
+        delay (seconds) or run_at: when it may first start. idempotency_key: the same key of this instance is the same run, as
+        long as that is kept. on_conflict="raise": a key, or an id, whose run has another task or payload is an error. queue:
         another declared queue's name. priority: 0 (first) to 9, default 5. timeout: seconds for each attempt. max_attempts:
         tries in all. trace_id: handed to every attempt. run_id: your own id, unique in the store, for a repeat without a key.
 

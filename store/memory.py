@@ -411,12 +411,11 @@ class MemoryStore:
 
     def _prune(self, command: Prune) -> Pruned:
         ended = [run for run in self.tables.of_status(command.status) if run.lane.jobs == command.jobs]
-        left = sorted((run for run in ended if run.status.is_final and run.id > command.after), key=lambda run: run.id)
-        looked = left[: command.limit]
-        old = [run for run in looked if run.ended_us is not None and run.ended_us < command.before_us]
-        for run in old:
-            self.tables.forget_run(run)
-        return Pruned(len(old), looked[-1].id if len(left) > len(looked) else None)
+        old = sorted(run.id for run in ended if run.ended_us is not None and run.ended_us < command.before_us)
+        page = old[: command.limit]
+        for run_id in page:
+            self.tables.forget_run(self.tables.runs[run_id])
+        return Pruned(len(page), page[-1] if len(old) > len(page) else None)
 
 
 def _order(run: Run) -> tuple[int, int, str]:

@@ -38,7 +38,8 @@ def _family(
 ) -> Iterator[str]:
     listed = [({"jobs": each.jobs, **labels}, value) for each in snapshots for labels, value in samples(each)]
     if listed:
-        yield f"# HELP {name} {help_text}\n# TYPE {name} gauge\n"
+        kind = "counter" if name.endswith("_total") else "gauge"
+        yield f"# HELP {name} {help_text}\n# TYPE {name} {kind}\n"
     for labels, value in listed:
         told = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels.items())
         yield f"{name}{{{told}}} {value}\n"
@@ -91,6 +92,13 @@ FAMILIES: Final[tuple[tuple[str, str, Callable[[JobsSnapshot], Iterable[Sample]]
         "callsheet_queue_paused",
         "Whether nothing of a queue is started.",
         _of_queues(lambda queue: int(queue.paused)),
+    ),
+    (
+        "callsheet_pruned_runs_total",
+        "Runs that ended and were forgotten by retention, ever since.",
+        lambda snapshot: [
+            ({"status": str(each)}, snapshot.stats.pruned.get(each, 0)) for each in Status if each.is_final
+        ],
     ),
     ("callsheet_runtimes", "Runtimes registered on the store.", lambda snapshot: [({}, len(snapshot.runtimes))]),
     (

@@ -21,6 +21,7 @@ from callsheet import (
     Observability,
     PayloadTooLarge,
     Queue,
+    Retention,
     Retry,
     RetryPolicy,
     Status,
@@ -82,6 +83,7 @@ def test_a_config_leaves_nothing_open() -> None:
         timeout=60.0,
         max_payload=262_144,
         stuck_after=30.0,
+        retention=Retention(),
         observability=Observability(),
         guarded=False,
     )

@@ -8,7 +8,7 @@ from typing import Any
 import trio
 from attrs import evolve
 
-from callsheet import Context, Jobs, Queue, prometheus_text
+from callsheet import Context, Jobs, Queue, Status, prometheus_text
 from callsheet.testing import Hang, Return, simulate
 
 SAMPLE = re.compile(r'^(\w+)\{((?:\w+="(?:[^"\\\n]|\\[\\"n])*",?)*)\} (-?\d+)$')
@@ -37,7 +37,8 @@ async def test_the_page_says_what_the_snapshot_says(mock_clock: trio.abc.Clock) 
         await world.settle()
         await jobs.queues.pause("mail")
         await jobs.enqueue("send", delay=60)
-        text = prometheus_text(await jobs.snapshot())
+        snapshot = await jobs.snapshot()
+        text = prometheus_text(evolve(snapshot, stats=evolve(snapshot.stats, pruned={Status.CANCELED: 5})))
 
     expected = """
         callsheet_runs{jobs="default/j",queue="j-jobs",status="running"} 1
@@ -52,6 +53,9 @@ async def test_the_page_says_what_the_snapshot_says(mock_clock: trio.abc.Clock) 
         callsheet_queue_global_limit{jobs="default/j",queue="mail"} 1
         callsheet_queue_paused{jobs="default/j",queue="j-jobs"} 0
         callsheet_queue_paused{jobs="default/j",queue="mail"} 1
+        callsheet_pruned_runs_total{jobs="default/j",status="succeeded"} 0
+        callsheet_pruned_runs_total{jobs="default/j",status="canceled"} 5
+        # TYPE callsheet_pruned_runs_total counter
         callsheet_runtimes{jobs="default/j"} 1
         callsheet_store_trouble{jobs="default/j"} 0
     """
