@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from .actors.ref import Ref as Ref
     from .actors.reply import Request as Request
     from .actors.seams import Seams as Seams
+    from .actors.stream import Stream as Stream
     from .actors.undelivered import Why as Why
     from .actors.watch import Down as Down
     from .actors.watch import Restarted as Restarted
@@ -97,6 +98,11 @@ if TYPE_CHECKING:
     from .jobs import Jobs as Jobs
     from .monitor import CannotListen as CannotListen
     from .monitor import Monitor as Monitor
+    from .observe.bus import DroppedListener as DroppedListener
+    from .observe.event import Event as Event
+    from .observe.event import EventKind as EventKind
+    from .observe.observability import Observability as Observability
+    from .observe.prometheus import prometheus_text as prometheus_text
     from .options import TaskOptions as TaskOptions
     from .queue import Queue as Queue
     from .queues import Queues as Queues
@@ -207,6 +213,11 @@ _HOME: Final[dict[str, str]] = {
     "Stats": "callsheet.snapshot",
     "Node": "callsheet.tree",
     "Monitor": "callsheet.monitor",
+    "Observability": "callsheet.observe.observability",
+    "Event": "callsheet.observe.event",
+    "EventKind": "callsheet.observe.event",
+    "DroppedListener": "callsheet.observe.bus",
+    "prometheus_text": "callsheet.observe.prometheus",
     "CannotListen": "callsheet.monitor",
     "Access": "callsheet.guard",
     "Action": "callsheet.guard",
@@ -295,6 +306,7 @@ _HOME: Final[dict[str, str]] = {
     "Ref": "callsheet.actors.ref",
     "Request": "callsheet.actors.reply",
     "Seams": "callsheet.actors.seams",
+    "Stream": "callsheet.actors.stream",
     "Why": "callsheet.actors.undelivered",
     "Down": "callsheet.actors.watch",
     "Restarted": "callsheet.actors.watch",

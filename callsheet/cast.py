@@ -185,6 +185,8 @@ def plan_of(runtime: Runtime, task: Task[Any, Any]) -> TaskPlan:
     play = partial(_perform_in_thread if task.is_sync else _perform, runtime, task)
     if runtime.understudy is not None:
         play = partial(_stand_in, runtime.understudy, task, play)
+    if task.jobs.bus.tracing is not None:
+        play = partial(task.jobs.bus.tracing.attempt, task, play)
     if any(jobs.policy is not None for jobs in runtime.jobs):
         play = partial(_as_itself, task, play)
     return TaskPlan(task.jobs.identity, task.name, task.policy, play, task.stuck_after_s, runtime.wake_queues)

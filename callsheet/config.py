@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import evolve, frozen
 
+from .observe.observability import Observability
 from .options import OnCrash
 from .queue import Queue
 from .retention import Retention
@@ -36,9 +37,11 @@ class JobsConfig:
     """Bytes of JSON."""
     stuck_after: float
     """Seconds."""
+    retention: Retention
+    observability: Observability
+    """What is recorded of runs without anybody asking."""
     guarded: bool
     """Whether a policy decides who may do what."""
-    retention: Retention
 
     @property
     def identity(self) -> str:
@@ -93,8 +96,9 @@ def config_of(jobs: Jobs) -> JobsConfig:
         timeout,
         jobs.max_payload,
         jobs.stuck_after_s,
-        jobs.policy is not None,
         jobs.retention,
+        jobs.observability,
+        jobs.policy is not None,
     )
 
 

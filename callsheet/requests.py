@@ -62,11 +62,15 @@ async def request_many(jobs: Jobs, port: Port, entries: Iterable[Entry]) -> list
 
 
 async def _insert(jobs: Jobs, port: Port, runs: Sequence[NewRun], *, strict: bool) -> list[EnqueueResult]:
-    answer = await port.write(Insert(tuple(runs), strict=strict))
+    insert = Insert(tuple(runs), strict=strict)
+    if jobs.bus.tracing is None:  # the common case, once a run: one call less
+        answer = await port.write(insert)
+    else:
+        insert, answer = await jobs.bus.write(port, insert)
     if isinstance(answer, Conflict):
         raise _conflict(jobs, answer)
     assert isinstance(answer, Inserted)
-    return enqueueing.results(jobs, runs, answer.existing)
+    return enqueueing.results(jobs, insert.runs, answer.existing)
 
 
 def _conflict(jobs: Jobs, answer: Conflict) -> CallsheetError:

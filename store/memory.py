@@ -393,7 +393,7 @@ class MemoryStore:
         outcome = lost_as(command, None if seen is None else seen.seen_us, now.steady_us)
         after = self._end(run, rescue_verdict(run, outcome, now.steady_us), now)
         kept = after.status, after.due_us, after.clock
-        return RescuedRun(run.id, run.lane, run.attempt, outcome, *kept, run.trace_id, run.started_us)
+        return RescuedRun(run.id, run.lane, run.attempt, outcome, *kept, run.trace_id, run.started_us, after.cause)
 
     def _register(self, owner: Owner, now: Now) -> None:
         self.tables.put(self.tables.owners, owner.boot_id, SeenOwner(owner, now.steady_us))
