@@ -90,6 +90,8 @@ class JournalState:
     on_stage: Callable[[], frozenset[str]] = frozenset
     """The ids of the runs that have a live actor."""
     commits: int = 0
+    committed_us: int = 0
+    """When the last commit was made, on the steady clock: the time of all that it wrote."""
     incarnations: int = 0
     hand: Hand = field(factory=Hand)
     trouble: Exception | None = None
@@ -278,7 +280,8 @@ class Journal(Actor[JournalMessage]):
         state = self._state
         state.commits += 1
         state.hand.drop(len(group))
-        state.hand.flight = None
+        assert state.hand.flight is not None
+        state.committed_us, state.hand.flight = state.hand.flight[1], None
         self._trouble(None)
         for write, answer in zip(group, answers, strict=True):
             if type(answer) is ClaimedRuns and not write.is_wanted:

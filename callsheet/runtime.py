@@ -38,6 +38,7 @@ from .errors import InvalidOption, NotOpen, RuntimeGaveUp, ShuttingDown, Unknown
 from .hub import Hub
 from .jobs import Jobs, current_runtime
 from .neighbours import Neighbours
+from .observe.witness import Witness
 from .port import Until
 from .queue import MAX_CONCURRENCY, check_int
 from .store.contract import Answer, Command, Reader, Store
@@ -122,6 +123,8 @@ class Runtime:
     """By queue identity."""
     threads: Threads = field(factory=Threads)
     journal: JournalState = field(init=False)
+    witness: Witness = field(init=False)
+    """Tells the Jobs of what is durable."""
     ear: Ear | None = field(default=None, init=False)
     """Where we are told of what others write, if there is such a place."""
     bell: Bell = field(init=False)
@@ -323,6 +326,7 @@ class Runtime:
         return OutcomeUnknown(self.store.name, "its process was killed")
 
     def _leave_jobs(self) -> None:
+        self.witness.close()
         for each in self.jobs:
             if self in each._open:  # noqa: SLF001 -- the two know each other
                 each._open.remove(self)  # noqa: SLF001
@@ -397,6 +401,7 @@ async def open_runtime(
                     has_neighbours=_has_neighbours(place, seams),
                     published=tuple(publish(each) for each in jobs) if works else (),
                 )
+                runtime.witness = Witness(tuple(each.bus for each in jobs), runtime.journal)
                 runtime.bell = Bell(None if inline else path_of(place.name))
                 seams.attend(runtime)
                 async with _heard(runtime), _working(runtime, options, grace_s, signals):
@@ -516,7 +521,7 @@ def _prepare(runtime: Runtime, system: ActorSystem) -> None:
     """Before the first actor starts."""
     runtime.system, runtime.is_open = system, True
     aftermath = Aftermath(system.stage, runtime.slots)
-    runtime.journal.on_committed += [aftermath, runtime.hub]
+    runtime.journal.on_committed += [aftermath, runtime.hub, runtime.witness]
     if not runtime.works:
         runtime.journal.on_committed.append(lambda _commands, _answers: runtime.bell.ring())
     runtime.journal.on_neighbours += [aftermath.others_wrote, runtime.neighbours.wrote]

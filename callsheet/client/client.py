@@ -8,7 +8,7 @@ Not here: how the store is reached (`direct`), the same for event loops (`aio`).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -25,6 +25,7 @@ from ..jobs import Jobs, at
 from ..queues import Queues
 from ..runs import Runs
 from ..snapshot import JobsSnapshot, Stats
+from ..store.contract import Answer, Command
 from ..store.records import Owner
 from ..stores import sqlite_path
 from .direct import Direct
@@ -65,8 +66,10 @@ class Client:
         self._declared: Jobs | None = None
         self._published: PublishedJobs | None = None
         self._read_s = 0.0
+        self._is_set_up = False
         self._subject = subject
         self._direct = Direct(sqlite_path(url), create=False)
+        self._direct.told.append(self._tell)
         self.runs = ClientRuns(self)
         self.queues = ClientQueues(self)
 
@@ -104,10 +107,14 @@ class Client:
     def jobs(self) -> Jobs:
         """The declaration that calls go by: the code's, or what is published. Raises NoStore, NotPublished."""
         if self._declared is not None:
+            if not self._is_set_up:
+                self._is_set_up = True
+                self._declared.bus.set_up()
             return self._declared
         now_s = self._direct.seams.clock.mono_s()
         if self._published is None or now_s - self._read_s > FRESH_S:
             self._published, self._read_s = drive(self._find()), now_s
+            self._published.bus.set_up()
         return self._published
 
     async def _find(self) -> PublishedJobs:
@@ -123,6 +130,11 @@ class Client:
             why = "its policy is in its code, and this client has none: use jobs.client(url)"
             raise PolicyDenied(self._subject, Action.READ, mine[0].jobs, why)
         return declared
+
+    def _tell(self, commands: Sequence[Command], answers: Sequence[Answer], at_us: int) -> None:
+        jobs = self._declared or self._published
+        if jobs is not None:
+            jobs.bus.told(commands, answers, at_us, boot_id=None)
 
     def entered(self) -> AbstractContextManager[object]:
         """A context for one call: on behalf of the client's subject; without one, of whoever the caller acts for."""

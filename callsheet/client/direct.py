@@ -72,8 +72,8 @@ class Direct:
     slots: Mapping[str, Slots] = field(factory=dict, init=False)
     trouble: Exception | None = field(default=None, init=False)
     """A client is told of it by the call that met it."""
-    told: list[Callable[[Sequence[Command], Sequence[Answer]], object]] = field(factory=list, init=False)
-    """Called with what was committed, after each commit."""
+    told: list[Callable[[Sequence[Command], Sequence[Answer], int], object]] = field(factory=list, init=False)
+    """Called with what was committed, and when, after each commit."""
     _inside: _Open | None = field(default=None, init=False)
     _opening: threading.Lock = field(factory=threading.Lock, init=False)
     _writing: threading.Lock = field(factory=threading.Lock, init=False)
@@ -162,14 +162,15 @@ class Direct:
             raise StoreBusy(inside.store.name, BUSY_S)
         try:
             inside.store.busy_s = max(0.0, until_s - clock.mono_s())
-            answers = inside.store.write(commands, inside.seams.now())
+            now = inside.seams.now()
+            answers = inside.store.write(commands, now)
             inside.bell.ring()
         except StoreBusy as error:
             raise StoreBusy(error.path, BUSY_S) from error.__cause__
         finally:
             self._writing.release()
         for each in self.told:
-            each(commands, answers)
+            each(commands, answers, now.steady_us)
         return answers
 
     def _opened(self) -> _Open:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final, NoReturn
 
-from attrs import evolve
+from attrs import asdict, evolve
 
 from ..config import Definition, definition_of
 from ..enqueue import Entry
@@ -20,6 +20,7 @@ from ..handler import Form
 from ..jobs import Jobs
 from ..options import Declared
 from ..queue import Queue
+from ..retention import Retention
 from ..store.policy import Custom, RetryPolicy
 from ..store.records import Published
 from ..task import Task
@@ -38,6 +39,7 @@ def publish(jobs: Jobs) -> Published:
         "guarded": jobs.policy is not None,
         "max_payload": jobs.max_payload,
         "stuck_after": jobs.stuck_after_s,
+        "retention": asdict(jobs.retention),
         "timeout_us": jobs.timeout_us,
         "retry": _retry_told(jobs.retry_policy),
         "queues": [_queue_told(queue) for queue in config.queues],
@@ -114,6 +116,7 @@ def declared_by(published: Published, store: str) -> PublishedJobs:
         queues=queues[1:],
         max_payload=told["max_payload"],
         stuck_after=told["stuck_after"],
+        retention=Retention(**told["retention"]),
     )
     jobs.retry_policy, jobs.timeout_us = _policy(told["retry"]), told["timeout_us"]
     jobs.guarded = told["guarded"]

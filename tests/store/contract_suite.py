@@ -1064,8 +1064,8 @@ class StoreContract:
 
         back = OutcomeKind.CRASHED, Status.RETRYING
         assert rescued.runs == (
-            RescuedRun(run_id(1), MAIL, 1, *back, START - 2, Clock.AT_ONCE, "t", START),
-            RescuedRun(run_id(2), SLOW, 1, *back, START, Clock.AT_ONCE, None, START + SECOND),
+            RescuedRun(run_id(1), MAIL, 1, *back, START - 2, Clock.AT_ONCE, "t", START, "crashed"),
+            RescuedRun(run_id(2), SLOW, 1, *back, START, Clock.AT_ONCE, None, START + SECOND, "crashed"),
         )
         assert not rescued.more
         assert [each.run_id for each in desk.claim(owner="boot-b")] == [run_id(1), run_id(2)]
