@@ -502,6 +502,7 @@ async def _working(
                 runtime.system.stage.spawn(partial(_obey, runtime, signals), "signals")
             if runtime.ear is not None:
                 runtime.system.stage.spawn(partial(runtime.ear.listen, partial(_look_around, runtime)), "wake")
+            await runtime.journal.introduced.wait()  # whoever is told that we are open finds us in the store
             yield
     except SystemGaveUp as error:
         raise RuntimeGaveUp(error.exit) from error.__cause__
