@@ -20,6 +20,7 @@ from callsheet import (
     NotInHandler,
     PayloadTooLarge,
     Queue,
+    Retention,
     Retry,
     RetryPolicy,
     Status,
@@ -82,6 +83,7 @@ def test_a_config_leaves_nothing_open() -> None:
         max_payload=262_144,
         stuck_after=30.0,
         guarded=False,
+        retention=Retention(),
     )
 
     config = full().config
