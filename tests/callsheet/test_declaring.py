@@ -86,6 +86,7 @@ def test_a_config_leaves_nothing_open() -> None:
         retention=Retention(),
         observability=Observability(),
         guarded=False,
+        retention=Retention(),
     )
 
     config = full().config
