@@ -125,10 +125,11 @@ class Client:
             raise NotPublished(store, self._wanted, f"published are {known}" if known else "nothing is published yet")
         if len(mine) > 1:
             raise NotPublished(store, None, f"say one of {known}")
+        declared = declared_by(mine[0], store)
         if is_guarded(mine[0]):
             why = "its policy is in its code, and this client has none: use jobs.client(url)"
             raise PolicyDenied(self._subject, Action.READ, mine[0].jobs, why)
-        return declared_by(mine[0], store)
+        return declared
 
     def _tell(self, commands: Sequence[Command], answers: Sequence[Answer], at_us: int) -> None:
         jobs = self._declared or self._published
