@@ -12,8 +12,8 @@ import os
 import socket
 import stat
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -44,7 +44,6 @@ from callsheet import (
     RunFailed,
     RunNotFinished,
     RunNotFound,
-    Runtime,
     Status,
     StoreBusy,
     StoreClosed,
