@@ -86,7 +86,6 @@ def test_a_config_leaves_nothing_open() -> None:
         retention=Retention(),
         observability=Observability(),
         guarded=False,
-        retention=Retention(),
     )
 
     config = full().config
