@@ -1,0 +1,172 @@
+"""
+Where a command writes: tables for people, plain columns for pipes, JSON for programs; what is beside the point on stderr.
+
+Rule 1: nothing is written that `text.escaped` has not seen, and JSON is pure ASCII.
+Rule 2: whoever closes the pipe has read enough: nothing more is written, and the command ends as it would have.
+Not here: what is said (each command), which values JSON has (`shapes`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import IO, Any, Final
+
+from attrs import define, field
+
+from .text import escaped, masked
+
+MAX_COLUMN: Final = 60
+"""Characters of a cell that may be cut off, where no terminal says how wide it is."""
+STYLES: Final = {
+    "succeeded": "green",
+    "ok": "green",
+    "running": "cyan",
+    "retrying": "yellow",
+    "warning": "yellow",
+    "paused": "yellow",
+    "dead_lettered": "red",
+    "broken": "red",
+    "canceled": "bright_black",
+}
+"""Of a cell that holds just this word, on a terminal."""
+
+
+def is_terminal(stream: IO[str] | None) -> bool:
+    """Whether a person reads it, or types it."""
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:  # it was closed
+        return False
+
+
+def note(text: str) -> None:
+    """Say something on stderr, if there is one: what went wrong, what is beside the point."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(f"{escaped(masked(text), keep=chr(10))}\n")
+            sys.stderr.flush()
+
+
+def as_json(value: Any, *, indent: int | None = None) -> str:
+    """JSON in ASCII without a control character."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, indent=indent, default=str)
+    return text.replace("\x7f", "\\u007f")
+
+
+@define(eq=False)
+class Paper:
+    """What one command writes on. programs: JSON instead of text."""
+
+    programs: bool = False
+    is_open: bool = field(init=False)
+    """Whether anybody reads on."""
+    _widths: list[int] = field(factory=list, init=False)
+    """Of the columns of the table before, which the next one continues."""
+
+    def __attrs_post_init__(self) -> None:
+        self.is_open = sys.stdout is not None
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether tables are for the eyes of a person."""
+        return not self.programs and is_terminal(sys.stdout)
+
+    def say(self, text: str = "") -> None:
+        """One line, or several."""
+        self._write(f"{escaped(text, keep=chr(10))}\n")
+
+    def document(self, value: Any) -> None:
+        """One JSON document: in a line, or over many for a person who asked for it."""
+        self._write(f"{as_json(value, indent=2 if is_terminal(sys.stdout) else None)}\n")
+
+    def lines(self, values: Iterable[Any]) -> None:
+        """One JSON document a line."""
+        self._write("".join([f"{as_json(value)}\n" for value in values]))
+
+    def heading(self, text: str) -> None:
+        """Above a table."""
+        if self.is_terminal:
+            from rich.text import Text
+
+            self._rich().print(Text(escaped(text), "bold"))
+        else:
+            self.say(text)
+        self._widths = []
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], *, follows: bool = False) -> None:
+        """
+        Rows under their columns; nothing where there are no rows. follows: they continue the table before.
+
+        The last column is cut off where there is no room; the others are whole.
+        """
+        if rows:
+            cells = [["" if each is None else escaped(str(each)) for each in row] for row in rows]
+            if self.is_terminal:
+                self._rich_table(columns, cells, follows=follows)
+            else:
+                self._plain_table(columns, cells, follows=follows)
+
+    def flush(self) -> None:
+        """Have it read now."""
+        if self.is_open:
+            try:
+                sys.stdout.flush()
+            except BrokenPipeError:
+                self._close()
+
+    # -- the two ways
+
+    def _plain_table(self, columns: Sequence[str], cells: list[list[str]], *, follows: bool) -> None:
+        lines = cells if follows else [[each.upper() for each in columns], *cells]
+        before = self._widths if follows else [0] * len(columns)
+        self._widths = [max(n, *(len(line[i]) for line in lines)) for i, n in enumerate(before)]
+        self._write("".join([self._plain_line(line) for line in lines]))
+
+    def _plain_line(self, line: list[str]) -> str:
+        *first, last = line
+        padded = [each.ljust(width) for each, width in zip(first, self._widths, strict=False)]
+        return f"{'  '.join([*padded, last])}".rstrip() + "\n"
+
+    def _rich_table(self, columns: Sequence[str], cells: list[list[str]], *, follows: bool) -> None:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_header=not follows)
+        before = self._widths if follows else [0] * len(columns)
+        self._widths = [max(n, *(len(line[i]) for line in cells)) for i, n in enumerate(before)]
+        for i, each in enumerate(columns):
+            last = i == len(columns) - 1
+            table.add_column(
+                each.upper(), no_wrap=True, overflow="ellipsis", min_width=None if last else self._widths[i]
+            )
+        for line in cells:
+            table.add_row(*[Text(cell, STYLES.get(cell, "")) for cell in line])
+        self._rich().print(table)
+
+    def _rich(self) -> Any:
+        from rich.console import Console
+
+        return Console(file=sys.stdout, markup=False, emoji=False, highlight=False, soft_wrap=False)
+
+    def _write(self, text: str) -> None:
+        if self.is_open:
+            try:
+                sys.stdout.write(text)
+            except BrokenPipeError:
+                self._close()
+
+    def _close(self) -> None:
+        self.is_open = False
+        drop_stdout()
+
+
+def drop_stdout() -> None:
+    """Let what is still to be written go nowhere: else the interpreter would try again as it ends, and complain."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
