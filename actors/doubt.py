@@ -115,8 +115,9 @@ def _canceled(reader: Reader, command: Cancel, doubt: Doubt) -> CancelAnswer | N
     if last.move is not Move.CANCEL or last.at_us not in doubt.tried_us or last.cause != command.cause:
         return None
     if last.was is not Status.RUNNING:
-        return CancelAnswer(run.id, last.was, canceled=True)
-    return CancelAnswer(run.id, last.was, True, run.lane, run.attempt, history.attempts[-1].claim_id)
+        return CancelAnswer(run.id, last.was, True, run.lane, run.attempt, trace_id=run.trace_id)
+    ended = history.attempts[-1]
+    return CancelAnswer(run.id, last.was, True, run.lane, run.attempt, ended.claim_id, run.trace_id, ended.started_us)
 
 
 def _claimed(reader: Reader, claims: dict[bytes, int]) -> dict[int, Answer]:

@@ -82,7 +82,9 @@ class JournalState:
     """What is said in the store of what this process runs."""
     on_committed: list[Committed] = field(factory=list)
     on_neighbours: list[Callable[[], object]] = field(factory=list)
-    """Called when others have written."""
+    """Called when others have written, as soon as that is seen."""
+    on_neighbours_seldom: list[Callable[[], object]] = field(factory=list)
+    """Called when others have written, at most once in `LOOK_S`: for what costs a read for each that waits."""
     on_stage: Callable[[], frozenset[str]] = frozenset
     """The ids of the runs that have a live actor."""
     commits: int = 0
@@ -94,6 +96,10 @@ class JournalState:
     """When the next look at what others wrote is due."""
     seen_s: float = -math.inf
     """When we last said that we are there."""
+    told_s: float = -math.inf
+    """When those were last told that are told seldom."""
+    untold: bool = False
+    """Whether there is something to tell them."""
 
     def give_up(self, error: Exception) -> None:
         """No incarnation will follow: whoever still waits for an answer is told."""
@@ -237,13 +243,18 @@ class Journal(Actor[JournalMessage]):
         except Exception as error:  # noqa: BLE001 -- the next look may do better; a store that refuses is shown elsewhere
             _log.debug("could not look at the store: %s", error)
             changed = False
+        now_s = self.stage.seams.clock.mono_s()
         if changed:
+            state.untold = True
             for listener in state.on_neighbours:
+                _contain(listener)
+        if state.untold and now_s - state.told_s >= LOOK_S:
+            state.told_s, state.untold = now_s, False
+            for listener in state.on_neighbours_seldom:
                 _contain(listener)
         if self.cell.stopping:
             return
         self._look_later()
-        now_s = self.stage.seams.clock.mono_s()
         if state.works and now_s - state.seen_s >= SEEN_EVERY_S:
             state.seen_s = now_s
             self.ref.tell_control(Write(Register(state.owner), Reply()))

@@ -513,7 +513,8 @@ def _prepare(runtime: Runtime, system: ActorSystem) -> None:
     runtime.journal.on_committed += [aftermath, runtime.hub]
     if not runtime.works:
         runtime.journal.on_committed.append(lambda _commands, _answers: runtime.bell.ring())
-    runtime.journal.on_neighbours += [aftermath.others_wrote, runtime.hub.others_wrote, runtime.neighbours.wrote]
+    runtime.journal.on_neighbours += [aftermath.others_wrote, runtime.neighbours.wrote]
+    runtime.journal.on_neighbours_seldom.append(runtime.hub.others_wrote)
     runtime.journal.on_stage = lambda: frozenset(
         run_id for slots in runtime.slots.values() for run_id in slots.on_stage
     )

@@ -7,11 +7,12 @@ Not here: which status follows (`lifecycle`), what a failure leads to (`policy`)
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final, Protocol
 
 from attrs import evolve
 
-from .contract import Claim, Conflict, HeldBy, Rescue, SetQueue
+from .contract import CancelAnswer, Claim, Conflict, HeldBy, Rescue, SetQueue
 from .lifecycle import step
 from .policy import DEFAULT_RETRY, Tried, judge
 from .records import (
@@ -21,6 +22,8 @@ from .records import (
     Attempt,
     Claimed,
     Clock,
+    Count,
+    Lane,
     Move,
     NewRun,
     Now,
@@ -80,6 +83,7 @@ def run_of(new: NewRun) -> Run:
         result=None,
         result_error=None,
         progress=None,
+        trace_context=new.trace_context,
     )
 
 
@@ -104,7 +108,14 @@ def claimed_of(run: Run) -> Claimed:
         payload=run.payload,
         trace_id=run.trace_id,
         nominal_us=run.nominal_us,
+        due_us=run.due_us,
+        trace_context=run.trace_context,
     )
+
+
+def canceled_of(run: Run) -> CancelAnswer:
+    """What a Cancel answers of a run that it ended; `run` is how it was before."""
+    return CancelAnswer(run.id, run.status, True, run.lane, run.attempt, run.claim_id, run.trace_id, run.started_us)
 
 
 def current_attempt(run: Run) -> Attempt | None:
@@ -115,6 +126,12 @@ def current_attempt(run: Run) -> Attempt | None:
     assert run.claim_id is not None
     assert run.owner is not None
     return Attempt(run.id, run.attempt, run.started_us, None, None, None, run.claim_id, run.fence, run.owner)
+
+
+def counts_of(counted: Iterable[tuple[Lane, Status, int]]) -> tuple[Count, ...]:
+    """What is told of numbers of runs: in order, without those of zero."""
+    counts = [Count(lane, status, n) for lane, status, n in counted if n]
+    return tuple(sorted(counts, key=lambda c: (c.lane.jobs, c.lane.queue, c.lane.task, c.lane.schema, c.status)))
 
 
 def in_history(n: int, last: int) -> bool:

@@ -334,7 +334,9 @@ class Prune:
     Forget runs of one Jobs instance that ended with this status before `before_us`: with attempts, transitions and payload;
     the key is free again, and counters, and what counts the pruned, change in the same transaction.
 
-    Looks at no more than `limit` ended runs, by id from `after` on, so that it takes a bounded time.
+    Looks at no more than `limit` ended runs, at fewer where they have many attempts or bytes, so that it takes a bounded
+    time. Whoever begins with `after=""`, and goes on with each `next`, has looked at all that had ended by then; a store may
+    pass over those that it knows to be too new.
     """
 
     jobs: str
@@ -342,12 +344,12 @@ class Prune:
     before_us: int
     limit: int
     after: str = ""
-    """Look only at greater ids."""
+    """From where to go on: what the last answer said is next."""
 
 
 @frozen
 class Pruned:
-    """`n`: how many were forgotten. `next`: the last id that was looked at; None when no run is left to look at."""
+    """`n`: how many were forgotten. `next`: where to go on; None when no run is left to look at."""
 
     n: int
     next: str | None

@@ -17,6 +17,7 @@ from typing import Any, Final, assert_never
 from attrs import evolve
 
 from .arithmetic import (
+    canceled_of,
     claimed_of,
     conflict_of,
     current_attempt,
@@ -44,6 +45,9 @@ from .contract import (
     Noted,
     NoteLate,
     NoteRunning,
+    Prune,
+    Pruned,
+    Publish,
     Register,
     Renew,
     Renewed,
@@ -182,12 +186,23 @@ class MemoryStore:
                 return self._renew(command, now)
             case Rescue():
                 return self._rescue(command, now)
+            case Prune():
+                return self._prune(command)
+            case Register() | Unregister() | Publish():
+                self._hear(command, now)
+                return None
+            case _:
+                assert_never(command)
+
+    def _hear(self, command: Register | Unregister | Publish, now: Now) -> None:
+        match command:
             case Register():
                 self._register(command.owner, now)
-                return None
             case Unregister():
                 self._unregister(command.boot_id)
-                return None
+            case Publish():
+                for said in command.definitions:
+                    self.tables.put(self.tables.definitions, said.jobs, evolve(said, published_us=now.steady_us))
             case _:
                 assert_never(command)
 
@@ -325,12 +340,12 @@ class MemoryStore:
             return CancelAnswer(command.run_id, None if run is None else run.status, canceled=False)
         if run.status is Status.RUNNING:
             self._end(run, Verdict(Move.CANCEL, OutcomeKind.CANCELED, cause=command.cause), now)
-            return CancelAnswer(run.id, run.status, True, run.lane, run.attempt, run.claim_id)
+            return canceled_of(run)
         status = step(run.id, run.status, Move.CANCEL)
         at_us = now.steady_us
         ended = evolve(run, status=status, updated_us=at_us, ended_us=at_us, cause=command.cause)
         self.tables.move_run(ended, run.status, Move.CANCEL, at_us)
-        return CancelAnswer(run.id, run.status, canceled=True)
+        return canceled_of(run)
 
     def _note_late(self, command: NoteLate) -> None:
         attempts = self.tables.attempts.get(command.run_id, ())
@@ -377,7 +392,8 @@ class MemoryStore:
         seen = self.tables.owners.get(run.owner)
         outcome = lost_as(command, None if seen is None else seen.seen_us, now.steady_us)
         after = self._end(run, rescue_verdict(run, outcome, now.steady_us), now)
-        return RescuedRun(run.id, run.lane, run.attempt, outcome, after.status, after.due_us, after.clock)
+        kept = after.status, after.due_us, after.clock
+        return RescuedRun(run.id, run.lane, run.attempt, outcome, *kept, run.trace_id, run.started_us)
 
     def _register(self, owner: Owner, now: Now) -> None:
         self.tables.put(self.tables.owners, owner.boot_id, SeenOwner(owner, now.steady_us))
@@ -390,6 +406,17 @@ class MemoryStore:
         seen = self.tables.owners.get(boot_id)
         if seen is not None:
             self.tables.put(self.tables.owners, boot_id, evolve(seen, closed=True))
+
+    # ---------------------------------------------------------------- retention
+
+    def _prune(self, command: Prune) -> Pruned:
+        ended = [run for run in self.tables.of_status(command.status) if run.lane.jobs == command.jobs]
+        left = sorted((run for run in ended if run.status.is_final and run.id > command.after), key=lambda run: run.id)
+        looked = left[: command.limit]
+        old = [run for run in looked if run.ended_us is not None and run.ended_us < command.before_us]
+        for run in old:
+            self.tables.forget_run(run)
+        return Pruned(len(old), looked[-1].id if len(left) > len(looked) else None)
 
 
 def _order(run: Run) -> tuple[int, int, str]:

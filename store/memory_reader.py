@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from .arithmetic import current_attempt, in_history
+from .arithmetic import counts_of, current_attempt, in_history
 from .contract import EVERY
 from .errors import StoreClosed
 from .memory_tables import Tables
@@ -20,6 +20,7 @@ from .records import (
     Count,
     Due,
     History,
+    Published,
     QueueOverride,
     Run,
     RunFilter,
@@ -75,8 +76,7 @@ class MemoryReader:
         """The counters, without rows of zero."""
         tables = self._open()
         with tables.lock:
-            counts = [Count(lane, status, len(ids)) for (lane, status), ids in tables.ids.items() if ids]
-        return tuple(sorted(counts, key=lambda c: (c.lane.jobs, c.lane.queue, c.lane.task, c.lane.schema, c.status)))
+            return counts_of((lane, status, len(ids)) for (lane, status), ids in tables.ids.items())
 
     def queues(self) -> tuple[QueueOverride, ...]:
         """The overrides, by queue."""
@@ -84,8 +84,14 @@ class MemoryReader:
         with tables.lock:
             return tuple([tables.queues[queue] for queue in sorted(tables.queues)])
 
+    def published(self) -> tuple[Published, ...]:
+        """What was published, by jobs."""
+        tables = self._open()
+        with tables.lock:
+            return tuple([tables.definitions[jobs] for jobs in sorted(tables.definitions)])
+
     def snapshot(self, *, limit: int, where: RunFilter = EVERY) -> Snapshot:
-        """Counters, newest runs, runtimes and overrides."""
+        """Counters, newest runs, runtimes, overrides and what was pruned."""
         tables = self._open()
         with tables.lock:
             busy = {run.owner for run in tables.of_status(Status.RUNNING)}
@@ -95,7 +101,8 @@ class MemoryReader:
                 if not each.closed or each.owner.boot_id in busy
             ]
             owners.sort(key=lambda owner: (owner.started_us, owner.boot_id))
-            return Snapshot(self.counts(), self.list(where, limit=limit), tuple(owners), self.queues())
+            pruned = counts_of((*place, n) for place, n in tables.pruned.items())
+            return Snapshot(self.counts(), self.list(where, limit=limit), tuple(owners), self.queues(), pruned)
 
     def close(self) -> None:
         """Read no more; twice does nothing."""

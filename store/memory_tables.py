@@ -14,7 +14,7 @@ from typing import TypeVar
 from attrs import define, field, frozen
 
 from .arithmetic import in_history
-from .records import Attempt, Lane, Move, Owner, QueueOverride, Run, Status, Transition
+from .records import Attempt, Lane, Move, Owner, Published, QueueOverride, Run, Status, Transition
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -44,6 +44,10 @@ class Tables:
     """By the id of the run that they replay."""
     ids: dict[tuple[Lane, Status], dict[str, None]] = field(factory=dict)
     """The runs of a lane in a status: what a claim looks at, and what the counters are the sizes of."""
+    definitions: dict[str, Published] = field(factory=dict)
+    """By jobs."""
+    pruned: dict[tuple[Lane, Status], int] = field(factory=dict)
+    """How many runs of a lane were forgotten, by the status that they had ended with."""
     writes: int = 0
     """How many batches were ever written, by anybody."""
     held_by: Owner | None = None
@@ -77,6 +81,19 @@ class Tables:
         last = Transition(run.id, seq, was, run.status, move, at_us, run.attempt, run.cause)
         self.put_run(run)
         self.put(self.transitions, run.id, (*kept, last))
+
+    def forget_run(self, run: Run) -> None:
+        """Remove a run with all that belongs to it, and count it. Those that replay it still say so."""
+        self.drop(self.ids[run.lane, run.status], run.id)
+        self.drop(self.runs, run.id)
+        self.drop(self.attempts, run.id)
+        self.drop(self.transitions, run.id)
+        if run.idempotency_key is not None:
+            self.drop(self.keys, (run.lane.jobs, run.idempotency_key))
+        if run.replay_of is not None:
+            self.drop(self.replays[run.replay_of], run.id)
+        place = run.lane, run.status
+        self.put(self.pruned, place, self.pruned.get(place, 0) + 1)
 
     def of_status(self, status: Status, lanes: Iterable[Lane] | None = None) -> list[Run]:
         """The runs in a status, of these lanes or of all."""

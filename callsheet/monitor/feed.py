@@ -29,6 +29,7 @@ from ..store.contract import (
     Inserted,
     Noted,
     NoteRunning,
+    Pruned,
     Reader,
     Rescued,
     Settle,
@@ -90,6 +91,9 @@ class Feed:
         if not self.watchers or self._lost:
             return
         for command, answer in zip(commands, answers, strict=True):
+            if type(answer) is Pruned and answer.n:  # which runs are gone is not said
+                self._lost = True
+                break
             for run_id in changed_by(command, answer):
                 self._changed[run_id] = None
                 if len(self._changed) > MAX_CHANGED:

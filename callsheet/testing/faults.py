@@ -24,8 +24,9 @@ When: TypeAlias = Literal["before", "after"]
 Kind: TypeAlias = Literal["refuse", "lose", "lose_answer", "stall", "crash", "full"]
 Chance: TypeAlias = Literal["refuse", "lose", "lose_answer", "stall", "crash"]
 Step: TypeAlias = Literal[
-    "enqueue", "claim", "settle", "cancel", "late", "note", "set_queue", "renew", "rescue", "register", "unregister"
-]
+    "enqueue", "claim", "settle", "cancel", "late", "note", "set_queue", "renew", "rescue", "register", "unregister",
+    "publish", "prune",
+]  # fmt: skip
 
 STEPS: Final[dict[Step, type[Command]]] = {
     "enqueue": contract.Insert,
@@ -39,6 +40,8 @@ STEPS: Final[dict[Step, type[Command]]] = {
     "rescue": contract.Rescue,
     "register": contract.Register,
     "unregister": contract.Unregister,
+    "publish": contract.Publish,
+    "prune": contract.Prune,
 }
 _NAMES: Final = {kind: name for name, kind in STEPS.items()}
 MAX_STALL_S: Final = 10.0

@@ -39,10 +39,10 @@ def claim(ledger: Ledger, command: Claim, now: Now) -> ClaimedRuns:
                 Claimed(
                     run_id, lane_of[lane], attempt + 1, spent, deaths, max_attempts, timeout_us, priority,
                     claim_id, fence + 1, at_us, created_us, payloads[rid] if payload is None else payload,
-                    trace_id, nominal_us,
+                    trace_id, nominal_us, due_us, trace_context,
                 )
-                for priority, _, run_id, rid, _, lane, attempt, spent, deaths, max_attempts, timeout_us,
-                fence, created_us, payload, trace_id, nominal_us in taken
+                for priority, due_us, run_id, rid, _, lane, attempt, spent, deaths, max_attempts, timeout_us,
+                fence, created_us, payload, trace_id, nominal_us, trace_context in taken
             ]
         ),
         override,

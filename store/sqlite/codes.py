@@ -66,7 +66,7 @@ RUN_COLUMNS: Final = (
     "rid, id, lane, status, due_us, clock, priority, attempt, spent, deaths, max_attempts, timeout_us, "
     "created_us, updated_us, ended_us, cause, idempotency_key, payload_hash, trace_id, replay_of, reason, "
     "schedule_key, nominal_us, at_most_once, owner, claim_id, fence, started_us, lease_until_us, stuck_since_us, "
-    "result, result_error, progress"
+    "result, result_error, progress, trace_context"
 )
 """What `run_of` takes, in this order; of the table runs."""
 

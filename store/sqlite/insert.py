@@ -32,7 +32,7 @@ _NO_END: Final = (1 << 63) - 1
 _COLUMNS: Final = (
     "lane, status, payload, scope, id, due_us, clock, priority, max_attempts, timeout_us, created_us, "
     "updated_us, idempotency_key, payload_hash, trace_id, replay_of, reason, schedule_key, nominal_us, "
-    "at_most_once, timely"
+    "at_most_once, trace_context, timely"
 )
 _PAYLOAD: Final = itemgetter(2)
 _WAITS: Final = itemgetter(0, 1, 7, 6)
@@ -40,7 +40,7 @@ _WAITS: Final = itemgetter(0, 1, 7, 6)
 _AS_GIVEN: Final = attrgetter(
     "id", "due_us", "clock", "priority", "max_attempts", "timeout_us", "created_us", "created_us",
     "idempotency_key", "payload_hash", "trace_id", "replay_of", "reason", "schedule_key", "nominal_us",
-    "at_most_once",
+    "at_most_once", "trace_context",
 )  # fmt: skip
 
 

@@ -115,6 +115,10 @@ class Ledger:
         counts = self._counts
         return counts.get((lane, 0), 0) + counts.get((lane, 1), 0) + counts.get((lane, 3), 0)
 
+    def having(self, jobs: str, status: int) -> list[int]:
+        """The lanes of a Jobs instance that have runs with this status."""
+        return [n for lane, n in self.lanes.items() if lane.jobs == jobs and self._counts.get((n, status))]
+
     def running(self, queue: str) -> int:
         """How many runs of a queue run, whoever runs them."""
         return self._running[queue]

@@ -19,7 +19,7 @@ from ..errors import OlderSchema, StoreHeld
 from ..records import Owner
 from .connection import value
 from .lock import OwnerLock
-from .schema import MIN_READER, QUEUES, SCHEMA
+from .schema import DEFINITIONS, MIN_READER, PRUNED, QUEUES, SCHEMA, UNTIMELY_ENDED
 
 _RUNS: Final = """
     alter table runs add column timely int;
@@ -36,7 +36,9 @@ _RUNS: Final = """
 No old row is timely: what is known of one is read as before. None is at_most_once either: the releases before had no such
 runs.
 """
-STEPS: Final[dict[int, str]] = {2: QUEUES + _RUNS}
+_TRACES: Final = "alter table runs add column trace_context text;"
+"""No old run has one."""
+STEPS: Final[dict[int, str]] = {2: QUEUES + _RUNS, 3: _TRACES + PRUNED + DEFINITIONS + UNTIMELY_ENDED}
 """By the schema that a step leads to, from the one before."""
 _SCHEMA: Final = "select value from meta where name = 'schema'"
 

@@ -22,7 +22,8 @@ from .ending import end
 from .ledger import Ledger
 
 _RUNNING: Final = """
-    select rid, id, lane, priority, attempt, spent, deaths, max_attempts, due_us, clock, at_most_once
+    select rid, id, lane, priority, attempt, spent, deaths, max_attempts, due_us, clock, at_most_once,
+        trace_id, started_us
     from runs indexed by running
     where status = 2 and owner = ?1 and (?2 is null or lease_until_us <= ?2) order by id
     """
@@ -50,6 +51,8 @@ class _Lost:
     due_us: int
     clock: int
     at_most_once: bool
+    trace_id: str | None
+    started_us: int
     lane: Lane
     outcome: OutcomeKind
 
@@ -95,7 +98,9 @@ def rescue(ledger: Ledger, command: Rescue, now: Now) -> Rescued:
         status, due_us, clock = end(ledger, held, verdict, attempt, now)
         for each in alike:
             due, by = each.due_us if due_us is None else due_us, Clock(each.clock if clock is None else clock)
-            answers[each.rid] = RescuedRun(each.run_id, each.lane, attempt, each.outcome, status, due, by)
+            answers[each.rid] = RescuedRun(
+                each.run_id, each.lane, attempt, each.outcome, status, due, by, each.trace_id, each.started_us
+            )
     if command.scope == "others" and command.lanes is None and not more:  # all are dead, and run nothing
         ledger.db.execute("delete from owners where boot <> ?", (ledger.boot(command.owner),))
     return Rescued(tuple([answers[each.rid] for each in rescued]), more)

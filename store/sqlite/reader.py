@@ -14,7 +14,7 @@ from typing import Any, Final
 import apsw
 from attrs import define, field
 
-from ..arithmetic import current_attempt
+from ..arithmetic import counts_of, current_attempt
 from ..contract import EVERY
 from ..errors import StoreClosed
 from ..records import (
@@ -26,6 +26,7 @@ from ..records import (
     Due,
     History,
     Lane,
+    Published,
     QueueOverride,
     Run,
     RunFilter,
@@ -55,10 +56,9 @@ _ATTEMPTS: Final = f"""
     {HISTORY_LAST}) order by n
     """  # noqa: S608
 _TRANSITIONS: Final = f"select {TRANSITION_COLUMNS} from transitions where run = ? order by seq"  # noqa: S608
-_COUNTS: Final = """
-    select jobs, queue, task, schema, status, n from counters join lanes on lanes.id = counters.lane where n
-    <> 0
-    """
+_COUNTS: Final = "select jobs, queue, task, schema, status, n from counters join lanes on lanes.id = counters.lane"
+_PRUNED: Final = "select jobs, queue, task, schema, status, n from pruned join lanes on lanes.id = pruned.lane"
+_PUBLISHED: Final = "select jobs, body, published_us from definitions order by jobs"
 _LANES: Final = "select id, jobs, queue, task, schema from lanes where id > ?"
 _OWNERS: Final = """
     select boot_id, pid, host, started_us, version, tasks, queues, seen_us
@@ -158,11 +158,16 @@ class SqliteReader:
         with self._reading() as db:
             return _overrides(db)
 
+    def published(self) -> tuple[Published, ...]:
+        """What was published, by jobs."""
+        with self._reading() as db:
+            return tuple([Published(*row) for row in db.execute(_PUBLISHED)])
+
     def snapshot(self, *, limit: int, where: RunFilter = EVERY) -> Snapshot:
-        """Counters, newest runs, runtimes and overrides."""
+        """Counters, newest runs, runtimes, overrides and what was pruned."""
         with self._reading() as db:
             owners = tuple([owner_of(row) for row in db.execute(_OWNERS)])
-            return Snapshot(_counts(db), self._list(db, where, limit, None), owners, _overrides(db))
+            return Snapshot(_counts(db), self._list(db, where, limit, None), owners, _overrides(db), _pruned(db))
 
     def close(self) -> None:
         """Read no more; twice does nothing."""
@@ -194,5 +199,8 @@ def _overrides(db: apsw.Connection) -> tuple[QueueOverride, ...]:
 
 
 def _counts(db: apsw.Connection) -> tuple[Count, ...]:
-    counts = [Count(Lane(*row[:4]), STATUSES[row[4]], row[5]) for row in db.execute(_COUNTS)]
-    return tuple(sorted(counts, key=lambda c: (c.lane.jobs, c.lane.queue, c.lane.task, c.lane.schema, c.status)))
+    return counts_of((Lane(*lane), STATUSES[status], n) for *lane, status, n in db.execute(_COUNTS))
+
+
+def _pruned(db: apsw.Connection) -> tuple[Count, ...]:
+    return counts_of((Lane(*lane), STATUSES[status], n) for *lane, status, n in db.execute(_PRUNED))

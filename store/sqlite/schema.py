@@ -9,6 +9,9 @@ Not here: the codes for words (`codes`), the statements, how an older database g
 Schema 1: runs, attempts, transitions, lanes, counters, owners. Schema 2: `queues`, what lists of long stores need
 (`timely`, `waiting`, `untimely`), and `at_most_once`. Code of schema 1 knows no pause, would start again what may begin only
 once, and needs an index that is gone to list a window of time: so MIN_READER is 2. No release had schema 1.
+Schema 3: `trace_context`, `definitions`, and for retention `pruned` and `ended_untimely`. Code of schema 2 may go on: it names
+the columns that it reads and writes, so its runs have no trace context, as ever; it has no use for the new tables; SQLite keeps
+the new index right for it; and it keeps nothing in mind of a single run, so one that was pruned is to it one that never was.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import apsw
 
 APPLICATION_ID: Final = 0x63_73_68_31
 """`csh1`, in the header of the file: it is ours."""
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 MIN_READER: Final = 2
 
 PAYLOAD_INLINE: Final = 1024
@@ -29,6 +32,22 @@ QUEUES: Final = """
 -- what was said of queues at run time; one row of each that anything was said of
 create table queues(queue text primary key not null, paused int not null, concurrency int, batch_size int,
     global_limit int, visibility_us int, updated_us int not null) without rowid, strict;
+"""
+
+PRUNED: Final = """
+-- how many ended runs were forgotten
+create table pruned(lane int not null, status int not null, n int not null,
+    primary key (lane, status)) without rowid, strict;
+"""
+
+DEFINITIONS: Final = """
+-- what the last runtime that ran a Jobs instance said of it
+create table definitions(jobs text primary key not null, body blob not null, published_us int not null) strict;
+"""
+
+UNTIMELY_ENDED: Final = """
+-- retention, where ids do not tell when their runs were created
+create index ended_untimely on runs(lane, status, ended_us) where status >= 4 and timely is null;
 """
 
 CREATE: Final = f"""
@@ -81,7 +100,7 @@ create table runs(
     replay_of text,
     reason text,
     schedule_key text,
-    nominal_us int, timely int, at_most_once int not null default 0) strict;
+    nominal_us int, timely int, at_most_once int not null default 0, trace_context text) strict;
 
 create unique index run_by_id on runs(id);
 -- one run for each key; the scope is the number of the first lane of its Jobs
@@ -114,7 +133,7 @@ create table attempts(run int not null, n int not null, started_us int not null,
 create table transitions(run int not null, seq int not null, was int, now int not null, move int not
 null,
     at_us int not null, attempt int not null, cause text, primary key (run, seq)) without rowid, strict;
-{QUEUES}"""
+{QUEUES}{PRUNED}{DEFINITIONS}{UNTIMELY_ENDED}"""
 
 
 def create(connection: apsw.Connection) -> None:

@@ -89,18 +89,20 @@ def _settle(ledger: Ledger, group: list[Numbered], statuses: list[Status | None]
 def cancel(ledger: Ledger, command: Cancel, now: Now) -> CancelAnswer:
     """End a run that is not final."""
     row = ledger.db.execute(
-        "select rid, lane, priority, status, attempt, claim_id from runs where id = ?", (command.run_id,)
+        "select rid, lane, priority, status, attempt, claim_id, trace_id, started_us from runs where id = ?",
+        (command.run_id,),
     ).fetchone()
     if row is None:
         return CancelAnswer(command.run_id, None, canceled=False)
-    rid, lane, priority, code, attempt, claim_id = row
+    rid, lane, priority, code, attempt, claim_id, trace_id, started_us = row
     was = STATUSES[code]
     if was.is_final:
         return CancelAnswer(command.run_id, was, canceled=False)
+    answer = CancelAnswer(command.run_id, was, True, ledger.lane_of[lane], attempt, claim_id, trace_id, started_us)
     if was is Status.RUNNING:
         verdict = Verdict(Move.CANCEL, OutcomeKind.CANCELED, cause=command.cause)
         end(ledger, [(rid, lane, priority)], verdict, attempt, now)
-        return CancelAnswer(command.run_id, was, True, ledger.lane_of[lane], attempt, claim_id)
+        return answer
     canceled = STATUS_CODE[Status.CANCELED]
     ledger.db.execute(
         "update runs set status = ?2, cause = ?3, updated_us = ?4, ended_us = ?4 where rid = ?1",
@@ -111,7 +113,7 @@ def cancel(ledger: Ledger, command: Cancel, now: Now) -> CancelAnswer:
         (rid, 2 * attempt + 2, code, canceled, MOVE_CODE[Move.CANCEL], now.steady_us, attempt, command.cause),
     )
     ledger.moved(lane, code, canceled, 1)
-    return CancelAnswer(command.run_id, was, canceled=True)
+    return answer
 
 
 def note_running(ledger: Ledger, command: NoteRunning) -> Noted:

@@ -27,6 +27,8 @@ from ..contract import (
     Insert,
     NoteLate,
     NoteRunning,
+    Prune,
+    Publish,
     Register,
     Renew,
     Rescue,
@@ -39,12 +41,14 @@ from ..records import Now, Owner
 from . import place
 from .claim import claim
 from .connection import check_version, translate, translated, writer
+from .definitions import publish
 from .insert import insert
 from .ledger import Ledger
 from .lock import OwnerLock
 from .log import Log
 from .migration import migrate
 from .owners import register, renew, rescue, unregister
+from .prune import prune
 from .queues import set_queue
 from .reader import SqliteReader
 from .settle import cancel, note_late, note_running, settle
@@ -278,8 +282,6 @@ def _one(ledger: Ledger, command: Command, now: Now) -> Answer:
             return claim(ledger, command, now)
         case Cancel():
             return cancel(ledger, command, now)
-        case NoteLate():
-            note_late(ledger, command)
         case NoteRunning():
             return note_running(ledger, command)
         case SetQueue():
@@ -288,12 +290,27 @@ def _one(ledger: Ledger, command: Command, now: Now) -> Answer:
             return renew(ledger, command, now)
         case Rescue():
             return rescue(ledger, command, now)
-        case Register():
-            register(ledger, command.owner, now)
-        case Unregister():
-            unregister(ledger, command.boot_id)
+        case Prune():
+            return prune(ledger, command)
+        case NoteLate() | Register() | Unregister() | Publish():
+            _hear(ledger, command, now)
+            return None
         case Insert() | Settle():
             raise AssertionError("these come in groups")
         case _:
             assert_never(command)
-    return None
+
+
+def _hear(ledger: Ledger, command: NoteLate | Register | Unregister | Publish, now: Now) -> None:
+    """What is answered with None."""
+    match command:
+        case NoteLate():
+            note_late(ledger, command)
+        case Register():
+            register(ledger, command.owner, now)
+        case Unregister():
+            unregister(ledger, command.boot_id)
+        case Publish():
+            publish(ledger, command, now)
+        case _:
+            assert_never(command)

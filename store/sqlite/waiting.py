@@ -27,7 +27,8 @@ Range: TypeAlias = tuple[int, int, int]
 
 COLUMNS: Final = (
     "runs.priority, runs.due_us, runs.id, runs.rid, runs.status, runs.lane, runs.attempt, runs.spent, runs.deaths, "
-    "runs.max_attempts, runs.timeout_us, runs.fence, runs.created_us, runs.payload, runs.trace_id, runs.nominal_us"
+    "runs.max_attempts, runs.timeout_us, runs.fence, runs.created_us, runs.payload, runs.trace_id, runs.nominal_us, "
+    "runs.trace_context"
 )
 _ORDER: Final = itemgetter(0, 1, 2)
 _DEATHS: Final = 8

@@ -33,6 +33,9 @@ from callsheet.store.contract import (
     Command,
     Insert,
     Inserted,
+    Prune,
+    Pruned,
+    Publish,
     Register,
     Settle,
     Settled,
@@ -41,7 +44,20 @@ from callsheet.store.contract import (
 )
 from callsheet.store.errors import MalformedCommand, OutcomeUnknown, StoreBusy, StoreFull, StoreUnavailable
 from callsheet.store.memory import MemoryStore
-from callsheet.store.records import Claimed, History, Lane, Move, NewRun, OutcomeKind, Owner, RunFilter, Status, Verdict
+from callsheet.store.records import (
+    Claimed,
+    Count,
+    History,
+    Lane,
+    Move,
+    NewRun,
+    OutcomeKind,
+    Owner,
+    Published,
+    RunFilter,
+    Status,
+    Verdict,
+)
 from callsheet.store.sqlite import SqliteStore
 
 from .faulty import Dead, Fault, FaultyStore, raising
@@ -232,8 +248,11 @@ async def test_every_asker_is_told_the_truth(autojump_clock: trio.abc.Clock, inn
         await trio.sleep(60)
 
         assert Settled((Status.SUCCEEDED,)) == settled
-        assert CancelAnswer("stopped", Status.RUNNING, True, LANE, 1, stopped.claim_id) == canceled
-        assert CancelAnswer("waiting", Status.QUEUED, canceled=True) == dropped
+        assert (
+            CancelAnswer("stopped", Status.RUNNING, True, LANE, 1, stopped.claim_id, None, stopped.started_us)
+            == canceled
+        )
+        assert CancelAnswer("waiting", Status.QUEUED, True, LANE) == dropped
         assert ["queued", "running", "succeeded"] == house.moves("ended")
         assert ["queued", "running", "canceled"] == house.moves("stopped")
         assert ["queued", "canceled"] == house.moves("waiting")
@@ -331,7 +350,7 @@ async def test_a_claim_in_doubt_is_answered_with_what_it_got_and_nothing_else(
 
         claimed, canceled = await together(lambda: house.claim(b"second", limit=4), lambda: house.write(Cancel("r4")))
 
-        assert CancelAnswer("r4", Status.QUEUED, canceled=True) == canceled
+        assert CancelAnswer("r4", Status.QUEUED, True, LANE) == canceled
         assert ["r1", "r7", "r2", "r5"] == [run.run_id for run in claimed.runs]
         assert [b'"1"', b'"7"', b'"2"', b'"5"'] == [run.payload for run in claimed.runs]
         assert ["queued", "running"] == house.moves("r1") == house.moves("r0")
@@ -620,7 +639,7 @@ async def test_a_journal_that_stops_for_a_restart_does_not_wait_for_a_full_disk(
         await trio.sleep(1)
         house.store.refuses = None
 
-        assert CancelAnswer("a", Status.QUEUED, canceled=True) == await reply.wait()
+        assert CancelAnswer("a", Status.QUEUED, True, LANE) == await reply.wait()
 
 
 async def test_a_stopping_journal_takes_no_new_work(autojump_clock: trio.abc.Clock, inner: Store) -> None:
@@ -641,8 +660,42 @@ async def test_a_stopping_journal_takes_no_new_work(autojump_clock: trio.abc.Clo
         await house.journal.wait_gone()
         house.journal.end()
 
-        assert CancelAnswer("a", Status.QUEUED, canceled=True) == await canceled.wait()
+        assert CancelAnswer("a", Status.QUEUED, True, LANE) == await canceled.wait()
         assert ["a"] == house.listed()
         for each in late:
             with pytest.raises(ActorDown):
                 await each.wait()
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_a_prune_in_doubt_is_done_again(autojump_clock: trio.abc.Clock, inner: Store, after: bool) -> None:
+    """What a commit that may have failed forgot, or did not, is forgotten once and counted once; a Publish with it."""
+    async with open_house(inner) as house:
+        await house.write(Insert((new("a"), new("b"))))
+        for run in (await house.claim(b"c")).runs:
+            await house.write(Settle((end_of(run),)))
+        lost = raising(UNKNOWN)
+        house.store.plan = [Fault(after=lost) if after else Fault(before=lost)]
+
+        pruned, published = await together(
+            lambda: house.write(Prune("app/main", Status.SUCCEEDED, 1 << 60, 9)),
+            lambda: house.write(Publish((Published("app/main", b"{}"),))),
+        )
+
+        assert (Pruned(0 if after else 2, None), None) == (pruned, published)
+        reader = house.store.reader()
+        assert [Count(LANE, Status.SUCCEEDED, 2)] == list(reader.snapshot(limit=9).pruned)
+        assert [b"{}"] == [each.body for each in reader.published()]
+        reader.close()
+        assert [] == house.listed()
+
+
+async def test_a_prune_does_not_wait_for_a_store_that_refuses(autojump_clock: trio.abc.Clock, inner: Store) -> None:
+    """It is told at once, and nothing was forgotten: the next pass will do it."""
+    async with open_house(inner) as house:
+        house.store.refuses = BUSY
+
+        with pytest.raises(StoreBusy):
+            await house.write(Prune("app/main", Status.SUCCEEDED, 1 << 60, 9))
+
+        house.store.refuses = None

@@ -31,6 +31,7 @@ from callsheet.store.contract import (
     Renewed,
     Rescue,
     Rescued,
+    RescuedRun,
     Settle,
     Settled,
     Settlement,
@@ -284,6 +285,7 @@ class StoreContract:
             schedule_key="nightly",
             nominal_us=START - 1,
             at_most_once=True,
+            trace_context="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         )
 
         answer = desk.insert(new)
@@ -454,7 +456,9 @@ class StoreContract:
 
     def test_p4_a_claim_starts_an_attempt(self, desk: Desk) -> None:
         """The attempt is durable, and readable, before anybody runs it."""
-        desk.add(1, max_attempts=3, timeout_us=4, trace_id="t", priority=1, nominal_us=9)
+        desk.add(
+            1, max_attempts=3, timeout_us=4, trace_id="t", priority=1, nominal_us=9, due_us=8, trace_context="00-c"
+        )
         desk.later(1)
 
         (claimed,) = desk.claim(owner="boot-x")
@@ -465,6 +469,7 @@ class StoreContract:
             run_id=run_id(1), lane=MAIL, attempt=1, spent=0, deaths=0, max_attempts=3, timeout_us=4,
             priority=1, claim_id=claimed.claim_id, fence=1, started_us=now_us, created_us=START,
             payload=b'{"n":1}', trace_id="t", nominal_us=9,
+            due_us=8, trace_context="00-c",
         )  # fmt: skip
         run = history.run
         assert (run.status, run.attempt, run.owner, run.claim_id) == (
@@ -858,8 +863,8 @@ class StoreContract:
 
     def test_p5_a_waiting_run_is_canceled(self, desk: Desk) -> None:
         """In every waiting status: the run ends, nothing can start it."""
-        desk.add(1)
-        desk.add(2, due_us=START, clock=Clock.WALL)
+        desk.add(1, trace_id="t1")
+        desk.add(2, due_us=START, clock=Clock.WALL, trace_id="t2")
         desk.add(3, SLOW)
         (claimed,) = desk.claim(lanes=(SLOW,))
         desk.settle(claimed, fail())
@@ -867,8 +872,11 @@ class StoreContract:
 
         answers = [desk.cancel(run_id(n), "not wanted") for n in (1, 2, 3)]
 
-        was = (Status.QUEUED, Status.SCHEDULED, Status.RETRYING)
-        assert answers == [CancelAnswer(run_id(n + 1), was[n], canceled=True) for n in range(3)]
+        assert answers == [
+            CancelAnswer(run_id(1), Status.QUEUED, True, MAIL, 0, trace_id="t1"),
+            CancelAnswer(run_id(2), Status.SCHEDULED, True, MAIL, 0, trace_id="t2"),
+            CancelAnswer(run_id(3), Status.RETRYING, True, SLOW, 1),
+        ]
         for n in (1, 2, 3):
             run = desk.history(run_id(n)).run
             assert (run.status, run.cause, run.ended_us) == (
@@ -880,12 +888,12 @@ class StoreContract:
 
     def test_p5_a_running_run_is_canceled_with_its_attempt(self, desk: Desk) -> None:
         """The attempt ends with it; whoever runs it can be told; its own settle comes too late."""
-        claimed = desk.start(1, SLOW)
+        claimed = desk.start(1, SLOW, trace_id="t")
         desk.later(1)
 
         answer = desk.cancel(run_id(1))
 
-        assert answer == CancelAnswer(run_id(1), Status.RUNNING, True, SLOW, 1, claimed.claim_id)
+        assert answer == CancelAnswer(run_id(1), Status.RUNNING, True, SLOW, 1, claimed.claim_id, "t", START)
         assert desk.settle(claimed) is None
         history = desk.history(run_id(1))
         assert history.run.status is Status.CANCELED
@@ -1016,20 +1024,19 @@ class StoreContract:
 
     def test_p8_others_are_rescued_at_once(self, desk: Desk) -> None:
         """All rows of other boots come back as crashed and due, in their place; my own stay."""
-        desk.start(1, owner="boot-a", due_us=START - 2)
+        desk.start(1, owner="boot-a", due_us=START - 2, trace_id="t")
+        desk.later(1)
         desk.start(2, SLOW, owner="boot-c", due_us=START, clock=Clock.WALL)
         desk.start(3, owner="boot-b")
         desk.later(1)
 
         rescued = desk.rescue("others", owner="boot-b")
 
-        assert [
-            (each.run_id, each.lane, each.attempt, each.outcome, each.status, each.due_us, each.clock)
-            for each in rescued.runs
-        ] == [
-            (run_id(1), MAIL, 1, OutcomeKind.CRASHED, Status.RETRYING, START - 2, Clock.AT_ONCE),
-            (run_id(2), SLOW, 1, OutcomeKind.CRASHED, Status.RETRYING, START, Clock.AT_ONCE),
-        ]
+        back = OutcomeKind.CRASHED, Status.RETRYING
+        assert rescued.runs == (
+            RescuedRun(run_id(1), MAIL, 1, *back, START - 2, Clock.AT_ONCE, "t", START),
+            RescuedRun(run_id(2), SLOW, 1, *back, START, Clock.AT_ONCE, None, START + SECOND),
+        )
         assert not rescued.more
         assert [each.run_id for each in desk.claim(owner="boot-b")] == [run_id(1), run_id(2)]
         assert desk.history(run_id(3)).run.owner == "boot-b"

@@ -23,6 +23,8 @@ SMALL: Final = {
     "boots": "a row for each open, kept in mind by writers and readers",
     "queues": "a row for each queue that was steered",
     "owners": "a row for each runtime",
+    "definitions": "a row for each Jobs instance",
+    "pruned": "a row for each task and final status",
 }
 """Tables that may be read whole, and why; every other one grows with what is enqueued."""
 SORTED: Final = {

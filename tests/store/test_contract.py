@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("tests.store.contract_suite", "tests.store.queue_suite", "tests.store.telling_suite")
+pytest.register_assert_rewrite(
+    "tests.store.contract_suite", "tests.store.queue_suite", "tests.store.telling_suite", "tests.store.pruning_suite"
+)
 
 from callsheet.store.memory import MemoryStore  # noqa: E402
 from callsheet.store.memory_tables import Tables  # noqa: E402
@@ -15,11 +17,12 @@ from callsheet.store.sqlite import SqliteStore  # noqa: E402
 
 from .contract_suite import Place, StoreContract  # noqa: E402
 from .plans import faults, overheard  # noqa: E402
+from .pruning_suite import PruningContract  # noqa: E402
 from .queue_suite import QueueContract  # noqa: E402
 from .telling_suite import TellingContract  # noqa: E402
 
 
-class TestMemory(StoreContract, QueueContract, TellingContract):
+class TestMemory(StoreContract, QueueContract, TellingContract, PruningContract):
     @pytest.fixture
     def place(self) -> Place:
         tables = Tables()
@@ -31,7 +34,7 @@ class TestMemory(StoreContract, QueueContract, TellingContract):
         return lambda: MemoryStore(tables, exclusive=False)
 
 
-class TestSqlite(StoreContract, QueueContract, TellingContract):
+class TestSqlite(StoreContract, QueueContract, TellingContract, PruningContract):
     @pytest.fixture
     def place(self, tmp_path: Path) -> Place:
         return lambda: SqliteStore(tmp_path / "jobs.db")

@@ -20,6 +20,8 @@ from callsheet.store.contract import (  # noqa: E402
     Insert,
     NoteLate,
     NoteRunning,
+    Prune,
+    Publish,
     Register,
     Renew,
     Rescue,
@@ -40,11 +42,13 @@ from callsheet.store.records import (  # noqa: E402
     Now,
     OutcomeKind,
     Owner,
+    Published,
     RunFilter,
     Status,
     Verdict,
 )
 from callsheet.store.sqlite import SqliteStore  # noqa: E402
+from callsheet.store.sqlite.timely import stamp  # noqa: E402
 
 from .contract_suite import ALL, BOOM, LEASE, SECOND, START, Desk, agree, run_id  # noqa: E402
 
@@ -63,7 +67,14 @@ VERDICTS = (
     Verdict(Move.RESCUE, OutcomeKind.CRASHED),
     Verdict(Move.RESCUE, OutcomeKind.LEASE_LOST),
 )
-MALFORMED = Insert((NewRun(run_id(99), ALL[0], b"", START, status=Status.RUNNING),))
+
+
+def named(n: int) -> str:
+    """Every other id tells when its run was created."""
+    return f"{stamp(START)}{n:016d}" if n % 2 else run_id(n)
+
+
+MALFORMED = Insert((NewRun(named(99), ALL[0], b"", START, status=Status.RUNNING),))
 
 numbers = st.integers(0, 14)
 lanes = st.sampled_from(ALL)
@@ -76,7 +87,7 @@ def new_runs(draw: st.DrawFn) -> NewRun:
     clock = draw(st.sampled_from(Clock))
     key = draw(st.sampled_from((None, None, None, "k", "l")))
     return NewRun(
-        id=run_id(draw(numbers)),
+        id=named(draw(numbers)),
         lane=draw(lanes),
         payload=draw(st.sampled_from((b"{}", b"x" * 1500))),
         created_us=START + draw(st.integers(0, 3)),
@@ -87,8 +98,9 @@ def new_runs(draw: st.DrawFn) -> NewRun:
         idempotency_key=key,
         payload_hash=None if key is None else draw(st.sampled_from((b"1", b"2"))),
         trace_id=draw(st.sampled_from((None, "t"))),
-        replay_of=draw(st.sampled_from((None, None, run_id(3)))),
+        replay_of=draw(st.sampled_from((None, None, named(3)))),
         at_most_once=draw(st.sampled_from((False, False, True))),
+        trace_context=draw(st.sampled_from((None, "00-c"))),
     )
 
 
@@ -119,9 +131,20 @@ rescues = st.builds(
     owners,
     st.sampled_from(("others", "expired", "own")),
     st.integers(1, 4),
-    st.frozensets(numbers.map(run_id), max_size=3),
+    st.frozensets(numbers.map(named), max_size=3),
     st.just(LEASE),
     st.sampled_from((None, None, (ALL[0], ALL[1]))),
+)
+prunes = st.builds(
+    Prune,
+    st.sampled_from(("app/main", "app/main", "app/other", "app/none")),
+    st.sampled_from(Status),
+    st.integers(1, 60).map(lambda seconds: START + seconds * SECOND),
+    st.just(10_000),  # which runs are on a page is the store's own business
+)
+publishes = st.builds(
+    lambda *said: Publish(tuple(said)),
+    *[st.builds(Published, st.sampled_from(("app/main", "app/other")), st.sampled_from((b"{}", b"[]")))] * 2,
 )
 registers = st.builds(lambda boot_id: Register(Owner(boot_id, 1, "h", START, queues=("q",))), owners)
 told_by_attempts = st.sampled_from((None, None, b"1", b"", b"\xff"))
@@ -166,7 +189,9 @@ commands: st.SearchStrategy[Any] = st.one_of(
     rescues,
     registers,
     set_queues,
-    st.builds(Cancel, numbers.map(run_id)),
+    prunes,
+    publishes,
+    st.builds(Cancel, numbers.map(named)),
     st.builds(Unregister, owners),
 )
 batches = st.tuples(
@@ -183,9 +208,9 @@ FILTERS = (
     RunFilter(idempotency_key="k"),
     RunFilter(idempotency_key="k", created_from_us=START + 1),
     RunFilter(trace_id="t", created_before_us=START + 2, status=Status.QUEUED),
-    RunFilter(replay_of=run_id(3), trace_id="t"),
+    RunFilter(replay_of=named(3), trace_id="t"),
     RunFilter(trace_id="t", queue=ALL[0].queue),
-    RunFilter(replay_of=run_id(3)),
+    RunFilter(replay_of=named(3)),
     RunFilter(created_from_us=START + 1, created_before_us=START + 3, task="mail"),
     *(RunFilter(status=status) for status in Status),
     *(RunFilter(status=status, jobs="app/main", task="mail") for status in Status),
@@ -197,9 +222,9 @@ def told(desk: Desk) -> object:
     reader = desk.store.reader()
     try:
         return (
-            [reader.get(run_id(n)) for n in range(16)],
+            [reader.get(named(n)) for n in range(16)],
             [reader.list(where, limit=limit) for where in FILTERS for limit in (3, 100)],
-            [reader.list(where, limit=4, before=run_id(7)) for where in FILTERS],
+            [reader.list(where, limit=4, before=named(7)) for where in FILTERS],
             [
                 reader.upcoming(clock, START + after * SECOND, START + 70 * SECOND, limit)
                 for clock in Clock
@@ -207,6 +232,7 @@ def told(desk: Desk) -> object:
                 for limit in (1, 3, 99)
             ],
             reader.queues(),
+            reader.published(),
             reader.snapshot(limit=5),
         )
     finally:

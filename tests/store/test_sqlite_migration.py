@@ -9,9 +9,20 @@ import apsw
 import pytest
 from attrs import evolve
 
-from callsheet.store.contract import Claim, ClaimedRuns, SetQueue, Settle, Settlement
+from callsheet.store.contract import Claim, ClaimedRuns, Prune, Pruned, Publish, SetQueue, Settle, Settlement
 from callsheet.store.errors import OlderSchema, StoreBusy, StoreClosed, StoreUnavailable
-from callsheet.store.records import Lane, Move, Now, OutcomeKind, Owner, QueueOverride, Status, Verdict
+from callsheet.store.records import (
+    Count,
+    Lane,
+    Move,
+    Now,
+    OutcomeKind,
+    Owner,
+    Published,
+    QueueOverride,
+    Status,
+    Verdict,
+)
 from callsheet.store.sqlite import SqliteStore, migration, schema
 
 OWNER = Owner("boot-b", 7, "host", 1_700_000_000_000_000)
@@ -118,16 +129,46 @@ insert into transitions values
 """
 """The tables as the first release made them, and a few rows. Never changed: such files exist."""
 
+SCHEMA_2 = f"""
+{SCHEMA_1}
+-- what was said of queues at run time; one row of each that anything was said of
+create table queues(queue text primary key not null, paused int not null, concurrency int, batch_size int,
+    global_limit int, visibility_us int, updated_us int not null) without rowid, strict;
+
+    alter table runs add column timely int;
+    alter table runs add column at_most_once int not null default 0;
+    create index waiting on runs(lane, status, id) where status in (0, 1, 3) and (status <> 0 or clock <> 0);
+    create index untimely on runs(created_us) where timely is null;
+    drop index by_created;
+    drop index ready;
+    drop index suspects;
+    create index ready on runs(lane, priority, clock, due_us, id, status) where status in (0, 1, 3) and deaths < 3;
+    create index suspects on runs(lane, priority, clock, due_us, id, status) where status in (0, 1, 3) and deaths >= 3;
+
+update meta set value = 2;
+"""
+"""The tables of schema 2: to the letter those that it made in an empty database. Never changed, either."""
+OLDER = {1: SCHEMA_1, 2: SCHEMA_2}
+
+
+@pytest.fixture(params=OLDER)
+def began(request: pytest.FixtureRequest) -> int:
+    """The schema that a database has."""
+    return int(request.param)
+
 
 @pytest.fixture
-def old(tmp_path: Path) -> Path:
-    """A database of schema 1."""
-    path = tmp_path / "jobs.db"
+def old(tmp_path: Path, began: int) -> Path:
+    """A database of that schema."""
+    return made(tmp_path / "jobs.db", began)
+
+
+def made(path: Path, began: int) -> Path:
     db = apsw.Connection(str(path))
     db.execute("pragma journal_mode = wal").fetchall()
     db.execute(f"pragma application_id = {schema.APPLICATION_ID}")
     db.execute("begin")
-    db.execute(SCHEMA_1)
+    db.execute(OLDER[began])
     db.execute("commit")
     db.close()
     return path
@@ -164,8 +205,9 @@ def works(store: SqliteStore) -> None:
         "03J": "queued",
     }
     assert {False} == {each and each.run.at_most_once for each in histories.values()}
+    assert {None} == {each and each.run.trace_context for each in histories.values()}
     assert {each.n for each in reader.counts()} == {1}
-    assert reader.queues() == ()
+    assert (reader.queues(), reader.published(), reader.snapshot(limit=1).pruned) == ((), (), ())
     said, limited = store.write(
         [
             SetQueue(MAIL.queue, global_limit=2),
@@ -185,6 +227,13 @@ def works(store: SqliteStore) -> None:
     assert settled.statuses == (Status.SUCCEEDED,)  # type: ignore[union-attr]
     assert [(run.run_id, run.attempt) for run in rest.runs] == [("01J", 2)]  # type: ignore[union-attr]
     assert reader.queues() == (said,)
+    none, pruned = store.write(
+        [Publish((Published("app/main", b"{}"),)), Prune("app/main", Status.SUCCEEDED, 99, 9)], NOW
+    )
+    assert (none, pruned) == (None, Pruned(1, None))
+    assert reader.published() == (Published("app/main", b"{}", 9),)
+    assert reader.snapshot(limit=9).pruned == (Count(MAIL, Status.SUCCEEDED, 1),)
+    assert reader.get("02J") is None
     reader.close()
 
 
@@ -241,7 +290,7 @@ def test_a_migration_that_is_still_in_the_log_is_not_done_again(old: Path) -> No
     killed.close()
 
 
-def test_who_opens_without_the_lock_does_not_migrate_under_a_runtime(old: Path) -> None:
+def test_who_opens_without_the_lock_does_not_migrate_under_a_runtime(old: Path, began: int) -> None:
     """It is refused with the way out, and nothing has changed; the runtime's own opening migrates."""
     before = tables(old)
     runtime = SqliteStore(old)
@@ -252,10 +301,10 @@ def test_who_opens_without_the_lock_does_not_migrate_under_a_runtime(old: Path) 
         client.open(OWNER)
 
     assert str(refusal.value) == (
-        f"{old} has schema 1, this release needs 2, and process 4711 of an older release runs the jobs of it: "
+        f"{old} has schema {began}, this release needs 3, and process 4711 of an older release runs the jobs of it: "
         "upgrade and restart that one first"
     )
-    assert (tables(old), versions(old)) == (before, (1, 1))
+    assert (tables(old), versions(old)) == (before, (began, began))
     with pytest.raises(StoreClosed):
         client.write([], NOW)
     lock.release()
@@ -279,23 +328,23 @@ def test_who_opens_without_the_lock_keeps_none(old: Path) -> None:
 
 @pytest.mark.parametrize("exclusive", [True, False])
 def test_p1_a_migration_that_fails_leaves_the_old_database(
-    old: Path, monkeypatch: pytest.MonkeyPatch, exclusive: bool
+    old: Path, began: int, monkeypatch: pytest.MonkeyPatch, exclusive: bool
 ) -> None:
     """Not half of it is there, and nobody holds the lock; the next try does it."""
     before = tables(old)
     with monkeypatch.context() as patch:
-        patch.setitem(migration.STEPS, 2, schema.QUEUES + "insert into nowhere values (1);")
+        patch.setitem(migration.STEPS, 3, migration.STEPS[3] + "insert into nowhere values (1);")
         store = SqliteStore(old, exclusive=exclusive)
         with pytest.raises(StoreUnavailable, match="no such table: nowhere: nothing was stored"):
             store.open(OWNER)
 
-    assert (tables(old), versions(old)) == (before, (1, 1))
+    assert (tables(old), versions(old)) == (before, (began, began))
     store.open(OWNER)
     works(store)
     store.close()
 
 
-def test_an_older_database_that_somebody_writes(old: Path) -> None:
+def test_an_older_database_that_somebody_writes(old: Path, began: int) -> None:
     """Waited for, and then told; nothing has changed."""
     other = apsw.Connection(str(old))
     other.execute("begin immediate")
@@ -305,10 +354,21 @@ def test_an_older_database_that_somebody_writes(old: Path) -> None:
 
     other.execute("rollback")
     other.close()
-    assert versions(old) == (1, 1)
+    assert versions(old) == (began, began)
     opened(old, busy_s=0).close()
 
 
 def test_every_schema_has_a_step_to_the_next() -> None:
     """From the first to that of today."""
     assert list(migration.STEPS) == list(range(2, schema.SCHEMA + 1))
+
+
+def test_a_step_is_never_changed(tmp_path: Path) -> None:
+    """The first one still leads to the schema 2 that files have."""
+    first, second = made(tmp_path / "one.db", 1), made(tmp_path / "two.db", 2)
+    db = apsw.Connection(str(first))
+
+    db.execute(migration.STEPS[2])
+
+    db.close()
+    assert tables(first) == tables(second)

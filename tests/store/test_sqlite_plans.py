@@ -7,6 +7,7 @@ What writes is judged in `test_contract`, over everything that the suite does; h
 from __future__ import annotations
 
 import itertools
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +15,21 @@ from typing import Any
 
 import pytest
 
-from callsheet.store.contract import Cancel, Claim, ClaimedRuns, Insert, Register, Settle, Settlement, Store
+from callsheet.store.contract import (
+    Cancel,
+    Claim,
+    ClaimedRuns,
+    Insert,
+    Prune,
+    Pruned,
+    Register,
+    Settle,
+    Settlement,
+    Store,
+)
 from callsheet.store.memory import MemoryStore
 from callsheet.store.records import (
+    FINAL,
     Clock,
     Error,
     Lane,
@@ -179,6 +192,7 @@ def test_what_else_is_read_goes_through_an_index(store: SqliteStore, said: dict[
 
     reader.get("run-0")
     reader.snapshot(limit=100)
+    reader.published()
     for clock in Clock:
         reader.upcoming(clock, 0, 2 * NOW.steady_us, 3)
 
@@ -187,7 +201,18 @@ def test_what_else_is_read_goes_through_an_index(store: SqliteStore, said: dict[
     assert faults(said) == []
 
 
-@pytest.mark.parametrize("index", ["run_by_id", "by_lane", "running", "by_trace", "by_origin"])
+def test_a_prune_goes_through_an_index(store: SqliteStore, said: dict[str, Any]) -> None:
+    """Whichever runs there are, and with all that goes with them."""
+    said.clear()
+
+    pruned = store.write([Prune("app/main", status, 2 * NOW.steady_us, 100) for status in sorted(FINAL)], NOW)
+
+    assert min(each.n for each in pruned if isinstance(each, Pruned)) > 0
+    assert sum("from runs indexed by ended" in each for each in said) == 2
+    assert faults(said) == []
+
+
+@pytest.mark.parametrize("index", ["run_by_id", "ended_untimely", "by_lane", "running", "by_trace", "by_origin"])
 def test_a_missing_index_is_noticed(store: SqliteStore, said: dict[str, Any], index: str) -> None:
     """What these tests look at tells whether there is one."""
     without = "\n".join(line for line in CREATE.splitlines() if f"index {index} on" not in line)
@@ -196,7 +221,8 @@ def test_a_missing_index_is_noticed(store: SqliteStore, said: dict[str, Any], in
         reader.list(RunFilter(**fields), limit=5)
     reader.get("run-0")
     reader.close()
-    free = {statement.replace(f" indexed by {index}", ""): bound for statement, bound in said.items()}
+    store.write([Prune("app/main", Status.SUCCEEDED, NOW.steady_us, 100)], NOW)
+    free = {re.sub(rf" indexed by {index}\b", "", statement): bound for statement, bound in said.items()}
 
     assert faults(free) == []
     assert faults(free, without) != []
