@@ -19,9 +19,7 @@ JOBS_VARIABLE: Final = "CALLSHEET_JOBS"
 
 StoreOption = Annotated[
     str | None,
-    typer.Option(
-        "--store", envvar=STORE_VARIABLE, metavar="PATH", help="The database: its path, or sqlite:///path."
-    ),
+    typer.Option("--store", envvar=STORE_VARIABLE, metavar="PATH", help="The database: its path, or sqlite:///path."),
 ]
 JobsOption = Annotated[
     str | None,
@@ -34,7 +32,9 @@ JobsOption = Annotated[
 ]
 SubjectOption = Annotated[
     str | None,
-    typer.Option("--subject", metavar="WHO", help="On whose behalf, for the policy of the jobs.", show_default="cli:you"),
+    typer.Option(
+        "--subject", metavar="WHO", help="On whose behalf, for the policy of the jobs.", show_default="cli:you"
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="For programs: JSON in ASCII, times as RFC 3339.")]
 TracebackOption = Annotated[
@@ -71,6 +71,14 @@ DelayOption = Annotated[
 RunAtOption = Annotated[
     str | None, typer.Option("--run-at", metavar="WHEN", help="Not before this time: 2026-07-01T08:00Z.")
 ]
+
+
+class Misuse(typer.BadParameter):
+    """Wrong use that is a sentence of its own."""
+
+    def format_message(self) -> str:
+        """See the class."""
+        return self.message
 
 
 def wrong(option: str, why: str) -> typer.BadParameter:

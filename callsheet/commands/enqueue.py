@@ -1,7 +1,7 @@
 """
 `callsheet enqueue`: request a run from a shell.
 
-Rule: the id of the run is all that stands on stdout, unless it is waited for or JSON is asked for: so that a script can take it.
+Rule: the id of the run is all that stands on stdout, unless it is waited for or JSON is asked for: scripts take it.
 Not here: what may be requested (`callsheet.enqueue`).
 """
 
@@ -42,8 +42,11 @@ def enqueue(
     task: Annotated[str, typer.Argument(metavar="TASK", help="The name of a task.")],
     payload: Annotated[
         str | None,
-        typer.Argument(metavar="[PAYLOAD]", help="JSON; - reads it from stdin, @FILE from a file.", show_default="null"),
+        typer.Argument(
+            metavar="[PAYLOAD]", help="JSON; - reads it from stdin, @FILE from a file.", show_default="null"
+        ),
     ] = None,
+    *,
     store: StoreOption = None,
     jobs: JobsOption = None,
     delay: DelayOption = None,

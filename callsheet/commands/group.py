@@ -66,7 +66,7 @@ def _ended(called: Any) -> int:
     except OSError as error:
         note(f"callsheet: {error.filename or 'input or output'}: {error.strerror or error}")
         return IO
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 -- told below, whole where it is ours
         if isinstance(error, _Told):
             return _misused(error)
         note(traceback.format_exc())

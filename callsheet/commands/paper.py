@@ -19,8 +19,8 @@ from attrs import define, field
 
 from .text import escaped, masked
 
-MAX_COLUMN: Final = 60
-"""Characters of a cell that may be cut off, where no terminal says how wide it is."""
+LAST_COLUMN: Final = 16
+"""Characters that the last column of a table wants on a terminal, before others are left out for it."""
 STYLES: Final = {
     "succeeded": "green",
     "ok": "green",
@@ -66,6 +66,8 @@ class Paper:
     """Whether anybody reads on."""
     _widths: list[int] = field(factory=list, init=False)
     """Of the columns of the table before, which the next one continues."""
+    _shown: list[int] = field(factory=list, init=False)
+    """Which of them were shown."""
 
     def __attrs_post_init__(self) -> None:
         self.is_open = sys.stdout is not None
@@ -97,16 +99,33 @@ class Paper:
             self.say(text)
         self._widths = []
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], *, follows: bool = False) -> None:
+    def marked(self, word: str, text: str, width: int = 0) -> None:
+        """A line that begins with a word, which has its colour on a terminal."""
+        if self.is_terminal:
+            from rich.text import Text
+
+            line = Text.assemble((f"{escaped(word):{width}}", STYLES.get(word, "")), f"  {escaped(text)}")
+            self._rich().print(line, soft_wrap=True)
+        else:
+            self.say(f"{word:{width}}  {text}")
+
+    def table(
+        self,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[object]],
+        *,
+        spare: Sequence[str] = (),
+        follows: bool = False,
+    ) -> None:
         """
         Rows under their columns; nothing where there are no rows. follows: they continue the table before.
 
-        The last column is cut off where there is no room; the others are whole.
+        spare: columns that a narrow terminal does without, these first. Its last column is cut off where there is no room.
         """
         if rows:
             cells = [["" if each is None else escaped(str(each)) for each in row] for row in rows]
             if self.is_terminal:
-                self._rich_table(columns, cells, follows=follows)
+                self._rich_table(columns, cells, spare, follows=follows)
             else:
                 self._plain_table(columns, cells, follows=follows)
 
@@ -122,30 +141,43 @@ class Paper:
 
     def _plain_table(self, columns: Sequence[str], cells: list[list[str]], *, follows: bool) -> None:
         lines = cells if follows else [[each.upper() for each in columns], *cells]
-        before = self._widths if follows else [0] * len(columns)
-        self._widths = [max(n, *(len(line[i]) for line in lines)) for i, n in enumerate(before)]
+        self._measure(lines, follows=follows)
         self._write("".join([self._plain_line(line) for line in lines]))
 
-    def _plain_line(self, line: list[str]) -> str:
-        *first, last = line
-        padded = [each.ljust(width) for each, width in zip(first, self._widths, strict=False)]
-        return f"{'  '.join([*padded, last])}".rstrip() + "\n"
+    def _measure(self, lines: list[list[str]], *, follows: bool) -> None:
+        before = self._widths if follows else [0] * len(lines[0])
+        self._widths = [max(n, *(len(line[i]) for line in lines)) for i, n in enumerate(before)]
 
-    def _rich_table(self, columns: Sequence[str], cells: list[list[str]], *, follows: bool) -> None:
+    def _plain_line(self, line: list[str]) -> str:
+        padded = [each.ljust(width) for each, width in zip(line[:-1], self._widths, strict=False)]
+        return f"{'  '.join([*padded, line[-1]])}".rstrip() + "\n"
+
+    def _rich_table(
+        self, columns: Sequence[str], cells: list[list[str]], spare: Sequence[str], *, follows: bool
+    ) -> None:
         from rich.table import Table
         from rich.text import Text
 
+        console = self._rich()
+        self._measure([[each.upper() for each in columns], *cells], follows=follows)
+        shown = self._shown if follows else self._that_fit(columns, spare, console.width)
+        self._shown = shown
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_header=not follows)
-        before = self._widths if follows else [0] * len(columns)
-        self._widths = [max(n, *(len(line[i]) for line in cells)) for i, n in enumerate(before)]
-        for i, each in enumerate(columns):
-            last = i == len(columns) - 1
-            table.add_column(
-                each.upper(), no_wrap=True, overflow="ellipsis", min_width=None if last else self._widths[i]
-            )
+        for i in shown:
+            width = None if i == len(columns) - 1 else self._widths[i]
+            table.add_column(columns[i].upper(), no_wrap=True, overflow="ellipsis", min_width=width)
         for line in cells:
-            table.add_row(*[Text(cell, STYLES.get(cell, "")) for cell in line])
-        self._rich().print(table)
+            table.add_row(*[Text(line[i], STYLES.get(line[i], "")) for i in shown])
+        console.print(table)
+
+    def _that_fit(self, columns: Sequence[str], spare: Sequence[str], room: int) -> list[int]:
+        shown = list(range(len(columns)))
+        widths = [*self._widths[:-1], min(self._widths[-1], LAST_COLUMN)]
+        for each in spare:
+            if sum(widths[i] + 2 for i in shown) - 2 <= room:
+                break
+            shown.remove(columns.index(each))
+        return shown
 
     def _rich(self) -> Any:
         from rich.console import Console

@@ -12,7 +12,7 @@ import typer
 
 from ..store.records import Status
 from . import shapes
-from .asked import JobsOption, JsonOption, StoreOption, SubjectOption, TracebackOption, duration
+from .asked import JobsOption, JsonOption, StoreOption, SubjectOption, TracebackOption, duration, wrong
 from .paper import Paper
 from .reach import client_of
 
@@ -22,10 +22,22 @@ if TYPE_CHECKING:
     from ..queues import QueueState
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The name of a queue.")]
-COLUMNS = ("queue", "state", "running", "queued", "scheduled", "retrying", "concurrency", "batch", "global limit", "said")
+COLUMNS = (
+    "queue",
+    "state",
+    "running",
+    "queued",
+    "scheduled",
+    "retrying",
+    "concurrency",
+    "batch",
+    "global limit",
+    "said",
+)
 
 
 def show_queues(
+    *,
     store: StoreOption = None,
     jobs: JobsOption = None,
     as_programs_want: JsonOption = False,
@@ -42,9 +54,29 @@ def show_queues(
         tell_queues(paper, states)
 
 
+def at_once(
+    context: typer.Context,
+    *,
+    store: StoreOption = None,
+    jobs: JobsOption = None,
+    as_programs_want: JsonOption = False,
+    subject: SubjectOption = None,
+    traceback: TracebackOption = False,
+) -> None:
+    """Show queues; pause them, and change their limits."""
+    if context.invoked_subcommand is None:
+        show_queues(store=store, jobs=jobs, as_programs_want=as_programs_want, subject=subject, traceback=traceback)
+        return
+    for name in ("store", "jobs", "as_programs_want", "subject", "traceback"):
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = "json" if name == "as_programs_want" else name
+            raise wrong(f"--{option}", f"it goes after {context.invoked_subcommand}")
+
+
 def tell_queues(paper: Paper, states: Sequence[QueueState]) -> None:
     """The table of queues."""
-    paper.table(COLUMNS, [_row(each) for each in states])
+    paper.table(COLUMNS, [_row(each) for each in states], spare=("batch", "global limit", "said"))
 
 
 def _row(state: QueueState) -> tuple[object, ...]:
@@ -62,6 +94,7 @@ def _row(state: QueueState) -> tuple[object, ...]:
 
 def pause(
     name: NameArgument,
+    *,
     store: StoreOption = None,
     jobs: JobsOption = None,
     as_programs_want: JsonOption = False,
@@ -75,6 +108,7 @@ def pause(
 
 def resume(
     name: NameArgument,
+    *,
     store: StoreOption = None,
     jobs: JobsOption = None,
     as_programs_want: JsonOption = False,
@@ -88,6 +122,7 @@ def resume(
 
 def set_limits(
     name: NameArgument,
+    *,
     store: StoreOption = None,
     jobs: JobsOption = None,
     concurrency: Annotated[int | None, typer.Option("--concurrency", help="Slots in each runtime.")] = None,
@@ -115,6 +150,7 @@ def set_limits(
 
 def reset(
     name: NameArgument,
+    *,
     store: StoreOption = None,
     jobs: JobsOption = None,
     as_programs_want: JsonOption = False,

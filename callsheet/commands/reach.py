@@ -12,13 +12,12 @@ import getpass
 import os
 from typing import TYPE_CHECKING, Any, Final
 
-import typer
 from attrs import define
 
 from ..errors import RunNotFound, shown
 from ..names import MAX_NAME, check_name
 from ..store.errors import CallsheetError
-from .asked import STORE_VARIABLE, moment
+from .asked import STORE_VARIABLE, Misuse, moment
 from .paper import note
 from .text import listed, masked
 
@@ -46,7 +45,7 @@ class AmbiguousRun(CallsheetError, LookupError):
 def where(store: str | None) -> str:
     """The store that was named. Raises a usage error where none was."""
     if not store:
-        raise typer.BadParameter(f"name the database, here or in {STORE_VARIABLE}", param_hint="'--store'")
+        raise Misuse(f"no database is named: say --store PATH, or set {STORE_VARIABLE}")
     if masked(store) != store and os.environ.get(STORE_VARIABLE) != store:
         note(f"note: everybody who lists processes can see that password: put the URL into {STORE_VARIABLE} instead")
     return store
@@ -112,7 +111,9 @@ def run_id(client: Client, typed: str) -> str:
     check_name(typed, "run id")
     if len(typed.encode()) > MAX_NAME - len(_ABOVE.encode()):
         return typed
-    begun = client.runs.list(after=f"{typed}{_ABOVE}", limit=SOME + 1).runs  # newest first: these stand at its beginning
+    begun = client.runs.list(
+        after=f"{typed}{_ABOVE}", limit=SOME + 1
+    ).runs  # newest first: these stand at its beginning
     found = [run.id for run in begun if run.id.startswith(typed)]
     if not found:
         raise RunNotFound(typed)

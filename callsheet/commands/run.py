@@ -32,6 +32,7 @@ def run(
             help="The Jobs to run, as in app:jobs: an instance, a list, a function that returns one; a module: all in it.",
         ),
     ],
+    *,
     store: StoreOption = None,
     queues: Annotated[
         str | None, typer.Option("--queues", metavar="A,B", help="Run only what waits in these.", show_default="all")
@@ -41,7 +42,9 @@ def run(
     ] = None,
     grace: Annotated[
         str | None,
-        typer.Option("--grace", metavar="TIME", help="What handlers are given to end after a signal.", show_default="8"),
+        typer.Option(
+            "--grace", metavar="TIME", help="What handlers are given to end after a signal.", show_default="8"
+        ),
     ] = None,
     monitor: Annotated[bool, typer.Option("--monitor", help="Serve the monitor's page on this machine.")] = False,
     port: Annotated[

@@ -18,6 +18,7 @@ from .asked import (
     JobsOption,
     JsonOption,
     KeyFilter,
+    Misuse,
     OriginFilter,
     QueueFilter,
     SinceFilter,
@@ -25,15 +26,14 @@ from .asked import (
     StoreOption,
     SubjectOption,
     TaskFilter,
-    TraceFilter,
     TracebackOption,
+    TraceFilter,
     duration,
-    wrong,
 )
 from .paper import Paper, as_json, note
 from .reach import client_of, query, run_id
 from .statuses import NOT_SO, OK
-from .text import at, counted, first_line, lasting
+from .text import age, at, counted, first_line, lasting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 
 PAGE: Final = 500
 """Runs that are read at a time."""
-COLUMNS: Final = ("id", "status", "task", "queue", "attempt", "created", "due", "cause")
+COLUMNS: Final = ("id", "status", "task", "queue", "attempt", "spent", "age", "due", "cause")
+SPARE: Final = ("spent", "queue", "due", "attempt", "cause", "task")
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Its id, or as much of its beginning as is clear.")]
 RunsArgument = Annotated[
@@ -53,6 +54,7 @@ RunsArgument = Annotated[
 
 
 def show_list(
+    *,
     store: StoreOption = None,
     jobs: JobsOption = None,
     task: TaskFilter = None,
@@ -90,12 +92,12 @@ def show_list(
             since=since,
             before=before,
         )
-        follows, last = False, None
+        follows, last, now_us = False, None, client.port.seams.clock.wall_us()
         for page, more in pages(client, where, None if every else limit, after):
             if paper.programs:
                 paper.lines(shapes.run(each) for each in page)
             else:
-                paper.table(COLUMNS, [row(each) for each in page], follows=follows)
+                paper.table(COLUMNS, [row(each, now_us) for each in page], spare=SPARE, follows=follows)
             paper.flush()
             if not paper.is_open:
                 return
@@ -120,25 +122,28 @@ def pages(
         after, left = page.next, None if left is None else left - len(page.runs)
 
 
-def row(run: Run) -> tuple[object, ...]:
+def row(run: Run, now_us: int) -> tuple[object, ...]:
     """A line of the table."""
     cause = "" if run.cause is None else first_line(run.cause)
     if run.stuck_since_us is not None:
-        cause = f"told to stop at {at(run.stuck_since_us)}, goes on"
+        cause = f"told to stop {age(now_us - run.stuck_since_us)} ago, goes on"
+    due_us = shapes.due_us(run)
     return (
         run.id,
         run.status,
         run.task,
         shapes.short(run.lane.queue),
-        f"{run.attempt} ({run.spent}/{run.max_attempts})",
-        at(run.created_us),
-        at(shapes.due_us(run)),
+        run.attempt,
+        f"{run.spent}/{run.max_attempts}",
+        age(now_us - run.created_us),
+        "" if due_us is None else "now" if due_us <= now_us else f"in {age(due_us - now_us)}",
         cause,
     )
 
 
 def show(
     run: RunArgument,
+    *,
     store: StoreOption = None,
     jobs: JobsOption = None,
     payload: Annotated[bool, typer.Option("--payload", help="Show the payload and the result too.")] = False,
@@ -160,7 +165,9 @@ def show(
     if found.attempts:
         paper.say()
         paper.heading(_attempts_heading(found))
-        paper.table(("attempt", "started", "took", "outcome", "raised"), [_attempt_row(each) for each in found.attempts])
+        paper.table(
+            ("attempt", "started", "took", "outcome", "raised"), [_attempt_row(each) for each in found.attempts]
+        )
     paper.say()
     paper.heading("Transitions")
     paper.table(
@@ -226,10 +233,12 @@ def _attempt_row(each: Attempt) -> tuple[object, ...]:
 
 def wait(
     runs: RunsArgument,
+    *,
     store: StoreOption = None,
     jobs: JobsOption = None,
     timeout: Annotated[
-        str | None, typer.Option("--timeout", metavar="TIME", help="Give up after so long: 90, 15m.", show_default="never")
+        str | None,
+        typer.Option("--timeout", metavar="TIME", help="Give up after so long: 90, 15m.", show_default="never"),
     ] = None,
     result: Annotated[bool, typer.Option("--result", help="Show what the runs returned.")] = False,
     as_programs_want: JsonOption = False,
@@ -267,6 +276,7 @@ def tell_ended(paper: Paper, run: Run, *, result: bool) -> int:
 
 def why(
     run: RunArgument,
+    *,
     store: StoreOption = None,
     jobs: JobsOption = None,
     as_programs_want: JsonOption = False,
@@ -284,15 +294,15 @@ def why(
     if paper.programs:
         paper.document(shapes.explanation(found))
     else:
-        paper.say(f"{found.run_id} {found.status}: {found.text}")
+        paper.say(f"{found.run_id}: {found.text}")
 
 
 def check_one_way(ids: Sequence[str] | None, every: bool, where: dict[str, Any]) -> None:
     """Raises a usage error unless either ids or `--all` were given, and filters with `--all` only."""
-    filters = [name for name, value in where.items() if value is not None]
+    filters = [f"--{name.replace('_', '-')}" for name, value in where.items() if value is not None]
     if ids and every:
-        raise wrong("--all", "name runs, or say --all with filters, not both")
+        raise Misuse("runs are named, and --all is said: which of them is meant?")
     if ids and filters:
-        raise wrong(f"--{filters[0].replace('_', '-')}", "a filter goes with --all, not with named runs")
+        raise Misuse(f"{filters[0]} goes with --all, not with runs that are named")
     if not ids and not every:
-        raise wrong("RUN", "name the runs, or say --all, with filters that say which")
+        raise Misuse("no run is named: name some, or say --all, with filters that say which")

@@ -30,7 +30,7 @@ from .text import counted, escaped, listed
 
 _log = logging.getLogger("callsheet.run")
 
-LAST_WAIT_S: Final = 5.0
+LAST_WAIT_S: Final = 2.0
 """How much longer handlers are waited for that ignore their cancellation, once all else has stopped."""
 ROOT: Final = ""
 """The path of whatever all else stands under."""
@@ -54,14 +54,15 @@ def serve(stage: Stage, log_level: str) -> int:
     """Run until a signal ends it. Returns the exit status."""
     log_to_stderr(log_level)
     try:
-        trio.run(partial(_serve, stage))
+        trio.run(partial(play, stage))
     except BaseExceptionGroup as group:
         raise_as_it_was(single(group))
     return OK
 
 
-async def _serve(stage: Stage) -> None:
-    paper, seams = Paper(), Seams.real()
+async def play(stage: Stage, seams: Seams | None = None) -> None:
+    """The same inside an event loop that is there already."""
+    paper, seams = Paper(), seams or Seams.real()
     async with (
         _made(stage.app) as app,
         open_runtime(stage.store, *stage.jobs, app=app, signals=True, seams=seams, **stage.options) as runtime,
@@ -77,7 +78,7 @@ async def _serve(stage: Stage) -> None:
 @asynccontextmanager
 async def _made(make: Callable[[], Any] | None) -> AsyncIterator[Any]:
     """What handlers are given: as it is, awaited, or entered for as long as they may need it."""
-    made = None if make is None else make()
+    made: Any = None if make is None else make()
     if isawaitable(made):
         made = await made
     if hasattr(made, "__aenter__"):
@@ -99,12 +100,14 @@ def up(runtime: Runtime, *, show_secret: bool) -> str:
     if runtime.monitor_url is None:
         return said
     link, _, _ = runtime.monitor_url.partition("#")
-    return f"{said}, monitor {runtime.monitor_url if show_secret else f'{link} (its secret is shown on a terminal only)'}"
+    return (
+        f"{said}, monitor {runtime.monitor_url if show_secret else f'{link} (its secret is shown on a terminal only)'}"
+    )
 
 
 async def _give_up(runtime: Runtime) -> None:
     """End the process, once only handlers are left that ignore their cancellation, and have had time enough."""
-    while runtime.system.whereis(ROOT) is not None:
+    while runtime.system.whereis(ROOT) is not None:  # noqa: ASYNC110 -- looked at while it stops, and by nobody else
         await trio.sleep(LOOK_S)
     await trio.sleep(LAST_WAIT_S)
     if runtime.on_stage or runtime.system.stage.registry:

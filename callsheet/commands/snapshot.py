@@ -14,14 +14,15 @@ from .asked import JobsOption, JsonOption, StoreOption, SubjectOption, Traceback
 from .paper import Paper
 from .queues import tell_queues
 from .reach import client_of
-from .runs import COLUMNS, row
-from .text import at, counted, listed
+from .runs import COLUMNS, SPARE, row
+from .text import age, counted, listed
 
 RECENT: Final = 10
 """Newest runs that are shown to people; programs are given all that a snapshot has."""
 
 
 def snapshot(
+    *,
     store: StoreOption = None,
     jobs: JobsOption = None,
     as_programs_want: JsonOption = False,
@@ -31,7 +32,7 @@ def snapshot(
     """Show counts, queues, runtimes and the newest runs."""
     paper = Paper(as_programs_want)
     with client_of(store, jobs, subject, traceback=traceback) as client:
-        taken = client.snapshot()
+        taken, now_us = client.snapshot(), client.port.seams.clock.wall_us()
     if paper.programs:
         paper.document(shapes.snapshot(taken))
         return
@@ -46,21 +47,22 @@ def snapshot(
     if not taken.runtimes:
         paper.say("none is open")
     paper.table(
-        ("runtime", "process", "host", "version", "opened", "last seen", "queues"),
+        ("runtime", "process", "host", "version", "opened", "seen", "queues"),
         [
             (
                 each.boot_id,
                 each.pid,
                 each.host,
                 each.version,
-                at(each.started_us),
-                at(each.seen_us),
+                f"{age(now_us - each.started_us)} ago",
+                f"{age(now_us - each.seen_us)} ago",
                 listed(map(shapes.short, each.queues)),
             )
             for each in taken.runtimes
         ],
+        spare=("version", "host", "opened"),
     )
     if taken.recent:
         paper.say()
         paper.heading("Newest runs")
-        paper.table(COLUMNS, [row(each) for each in taken.recent[:RECENT]])
+        paper.table(COLUMNS, [row(each, now_us) for each in taken.recent[:RECENT]], spare=SPARE)

@@ -1,7 +1,7 @@
 """
 Exit statuses: what a script can tell from how a command ended.
 
-Rule: one table. A class of error without a row has that of its base class; the numbers are those of sysexits.h where it has one.
+Rule: one table. A class of error without a row has that of its base class; numbers are those of sysexits.h, where it has one.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ INTERRUPTED: Final = 130
 
 MEANINGS: Final[dict[int, str]] = {
     OK: "done",
-    NOT_SO: "what was asked is not so: a run that is not there, has not ended, or has failed; a doctor's finding",
-    USAGE: "wrong use of the command",
-    DATA: "data that cannot be used: a payload that is no JSON, a file that is damaged or no database of callsheet",
-    UNAVAILABLE: "not there, or in use: no database, no published jobs, a runtime or a port that is taken",
-    SOFTWARE: "a mistake inside, or handlers that never ended",
-    IO: "input or output failed, or a disk is full",
-    AGAIN: "not now, try again: a busy store, a wait that was over",
-    DENIED: "denied by the policy of the jobs",
-    CONFIG: "wrong settings: what a module:attribute names, where a database is to be",
-    INTERRUPTED: "stopped by Ctrl-C",
+    NOT_SO: "it is not so: a run that is not there, has failed, cannot be changed; a finding",
+    USAGE: "wrong use",
+    DATA: "a payload that is no JSON, a file that is damaged or not ours",
+    UNAVAILABLE: "not there or taken: the database, published jobs, the lock, a port",
+    SOFTWARE: "a mistake inside; handlers that never ended",
+    IO: "input or output failed, a disk is full",
+    AGAIN: "try again: the store was busy, a wait was over",
+    DENIED: "the policy of the jobs denied it",
+    CONFIG: "a module:attribute or a place for a database that cannot be used",
+    INTERRUPTED: "Ctrl-C",
 }
 
 BY_ERROR: Final[dict[str, int]] = {
@@ -90,6 +90,8 @@ def status_of(error: BaseException) -> int:
     return next((BY_ERROR[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in BY_ERROR), SOFTWARE)
 
 
-def told() -> str:
-    """The table in a paragraph, for `--help`."""
-    return "Exit status: " + "; ".join(f"{status} {meaning}" for status, meaning in MEANINGS.items()) + "."
+def told(*, markdown: bool) -> str:
+    """The table, for the end of `--help`: as typer takes markdown, or as text."""
+    if markdown:
+        return "\n\n".join(["Exit status:", *(f"- `{status}` {meaning}" for status, meaning in MEANINGS.items())])
+    return "\n".join(["\b", "Exit status:", *(f"  {status:>3}  {meaning}" for status, meaning in MEANINGS.items())])

@@ -36,16 +36,16 @@ from .asked import (
     StoreOption,
     SubjectOption,
     TaskFilter,
-    TraceFilter,
     TracebackOption,
+    TraceFilter,
     YesOption,
     duration,
 )
 from .paper import Paper, is_terminal, note
 from .reach import client_of, query, run_id, who
-from .runs import COLUMNS, check_one_way, pages, row
+from .runs import check_one_way, pages
 from .statuses import INTERRUPTED, NOT_SO, OK, USAGE
-from .text import counted
+from .text import age, counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,12 +64,14 @@ MAX_COUNTED: Final = 100_000
 """Runs that are counted before it is said how many match."""
 
 SomeRuns = Annotated[
-    list[str] | None, typer.Argument(metavar="[RUN]…", help="Their ids, or as much of the beginning of each as is clear.")
+    list[str] | None,
+    typer.Argument(metavar="[RUN]…", help="Their ids, or as much of the beginning of each as is clear."),
 ]
 
 
 def cancel(
     runs: SomeRuns = None,
+    *,
     store: StoreOption = None,
     jobs: JobsOption = None,
     every: EveryOption = False,
@@ -116,6 +118,7 @@ def cancel(
 
 def replay(
     runs: SomeRuns = None,
+    *,
     store: StoreOption = None,
     jobs: JobsOption = None,
     every: EveryOption = False,
@@ -296,8 +299,9 @@ class Bulk:
     def _show(self, n: int, sample: Sequence[Run]) -> None:
         many = f"more than {MAX_COUNTED:,} runs" if n > MAX_COUNTED else counted(n, "run")
         note(f"{many} would be {self.done_word}, among them:")
+        now_us = self.client.port.seams.clock.wall_us()
         for run in sample:
-            note("  " + "  ".join(str(each) for each in row(run)[: len(COLUMNS) - 1] if each != ""))
+            note(f"  {run.id}  {run.status}  {run.task}, requested {age(now_us - run.created_us)} ago")
 
     def _agreed(self, n: int) -> bool:
         """Whether whoever is there means it."""
@@ -324,7 +328,10 @@ class Bulk:
         others = len(self.answered) - done
         left = [each for each in found if each not in self.answered] if self._stopped else []
         if self.paper.programs:
-            self.paper.lines({"run_id": each, "done": False, "status": None, "replay_id": None, "why": "not reached"} for each in left)
+            self.paper.lines(
+                {"run_id": each, "done": False, "status": None, "replay_id": None, "why": "not reached"}
+                for each in left
+            )
         else:
             for each in left:
                 self.paper.say(f"{each} not reached")

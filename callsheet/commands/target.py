@@ -26,7 +26,7 @@ from .text import first_line
 
 @define(slots=False)
 class CannotLoad(CallsheetError):
-    """What was named as `module:attribute` is not there, cannot be imported, or is nothing that can be used. Nothing was opened."""
+    """What was named as `module:attribute` is not there, cannot be imported, or is of no use here. Nothing was opened."""
 
     target: str
     why: str
@@ -53,7 +53,9 @@ def load_jobs(target: str, *, show_traceback: bool = False) -> tuple[Jobs, ...]:
     jobs = tuple(found) if isinstance(found, list | tuple) else (found,)
     wrong = [each for each in jobs if not isinstance(each, Jobs)]
     if wrong:
-        raise CannotLoad(target, f"it is of type {type(wrong[0]).__name__}; name an instance of Jobs, or a list of them")
+        raise CannotLoad(
+            target, f"it is of type {type(wrong[0]).__name__}; name an instance of Jobs, or a list of them"
+        )
     if not jobs:
         raise CannotLoad(target, "no Jobs are there")
     return jobs
@@ -89,7 +91,9 @@ def _imported(target: str, name: str, here: str, *, show_traceback: bool) -> Mod
         return import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            raise CannotLoad(target, f"there is no module {error.name!a} in {here} or among what is installed") from None
+            raise CannotLoad(
+                target, f"there is no module {error.name!a} in {here} or among what is installed"
+            ) from None
         raise _raised(target, "importing it", error, show_traceback=show_traceback) from error
     except (Exception, SystemExit) as error:
         raise _raised(target, "importing it", error, show_traceback=show_traceback) from error

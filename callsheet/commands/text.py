@@ -54,6 +54,15 @@ def rfc3339(us: int | None) -> str | None:
     return None if us is None else f"{instant(us):%Y-%m-%dT%H:%M:%S}.{us % 1_000_000:06}Z"
 
 
+def age(us: int) -> str:
+    """How long ago something was, or how far off it is, in one unit: `12s`, `3m`, `5h`, `9d`."""
+    seconds = abs(us) // 1_000_000
+    for most, unit, each in ((120, 1, "s"), (7_200, 60, "m"), (172_800, 3_600, "h")):
+        if seconds < most:
+            return f"{seconds // unit}{each}"
+    return f"{seconds // 86_400}d"
+
+
 def lasting(us: int) -> str:
     """How long something took, in the unit that says most."""
     seconds = us / 1_000_000
