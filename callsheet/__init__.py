@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from .errors import NotOpen as NotOpen
     from .errors import NotPublished as NotPublished
     from .errors import NotRegistered as NotRegistered
+    from .errors import PolicyDenied as PolicyDenied
     from .errors import ResultNotKept as ResultNotKept
     from .errors import RunFailed as RunFailed
     from .errors import RunNotFinished as RunNotFinished
@@ -88,6 +89,10 @@ if TYPE_CHECKING:
     from .errors import WaitTimeout as WaitTimeout
     from .explain import Explanation as Explanation
     from .explain import Reason as Reason
+    from .guard import Access as Access
+    from .guard import Action as Action
+    from .guard import Policy as Policy
+    from .guard import acting_as as acting_as
     from .job import Job as Job
     from .jobs import Jobs as Jobs
     from .monitor import CannotListen as CannotListen
@@ -201,6 +206,10 @@ _HOME: Final[dict[str, str]] = {
     "Node": "callsheet.tree",
     "Monitor": "callsheet.monitor",
     "CannotListen": "callsheet.monitor",
+    "Access": "callsheet.guard",
+    "Action": "callsheet.guard",
+    "Policy": "callsheet.guard",
+    "acting_as": "callsheet.guard",
     "Retry": "callsheet.store.policy",
     "Custom": "callsheet.store.policy",
     "RetryPolicy": "callsheet.store.policy",
@@ -249,6 +258,7 @@ _HOME: Final[dict[str, str]] = {
     "RunFailed": "callsheet.errors",
     "WaitTimeout": "callsheet.errors",
     "IdempotencyConflict": "callsheet.errors",
+    "PolicyDenied": "callsheet.errors",
     "TooMany": "callsheet.errors",
     "RuntimeGaveUp": "callsheet.errors",
     "Actor": "callsheet.actors.actor",

@@ -19,6 +19,7 @@ from .actors.run import RunActor, Unreadable
 from .actors.scheduler import Scheduler
 from .actors.undelivered import Why
 from .context import Context
+from .guard import as_task
 from .jobs import Jobs, current_jobs, current_runtime
 from .store import codec
 from .store.errors import PayloadInvalid
@@ -168,6 +169,8 @@ def plan_of(runtime: Runtime, task: Task[Any, Any]) -> TaskPlan:
     play = partial(_perform_in_thread if task.is_sync else _perform, runtime, task)
     if runtime.understudy is not None:
         play = partial(_stand_in, runtime.understudy, task, play)
+    if any(jobs.policy is not None for jobs in runtime.jobs):
+        play = partial(_as_itself, task, play)
     return TaskPlan(task.jobs.identity, task.name, task.policy, play, task.stuck_after_s, runtime.wake_queues)
 
 
@@ -176,6 +179,12 @@ async def _stand_in(
 ) -> object:
     """One call of whoever stands in for a handler."""
     return await understudy(task, actor, _payload(task, actor), partial(play, actor))
+
+
+async def _as_itself(task: Task[Any, Any], play: Callable[[RunActor], Awaitable[object]], actor: RunActor) -> object:
+    """One call of a handler, which asks in its own name where somebody has a policy, not in that of whoever opened."""
+    with as_task(task):
+        return await play(actor)
 
 
 async def _perform(runtime: Runtime, task: Task[Any, Any], actor: RunActor) -> object:

@@ -35,6 +35,8 @@ class JobsConfig:
     """Bytes of JSON."""
     stuck_after: float
     """Seconds."""
+    guarded: bool
+    """Whether a policy decides who may do what."""
 
     @property
     def identity(self) -> str:
@@ -82,7 +84,14 @@ def config_of(jobs: Jobs) -> JobsConfig:
     queues = [evolve(queue, name=identity.partition("/")[2]) for identity, queue in jobs.declared_queues.items()]
     timeout = _seconds(jobs.timeout_us)
     return JobsConfig(
-        jobs.name, jobs.namespace, tuple(queues), jobs.policy, timeout, jobs.max_payload, jobs.stuck_after_s
+        jobs.name,
+        jobs.namespace,
+        tuple(queues),
+        jobs.retry_policy,
+        timeout,
+        jobs.max_payload,
+        jobs.stuck_after_s,
+        jobs.policy is not None,
     )
 
 

@@ -31,6 +31,7 @@ from .errors import (
     UnknownQueue,
     UnknownTask,
 )
+from .guard import Policy, guard_of
 from .job import Job, make_task
 from .names import check_name, check_namespace
 from .options import DEFAULT_STUCK_S, TaskOptions, declared, stuck_after_s
@@ -66,7 +67,8 @@ class Jobs:
     queue: the default queue's settings. queues: further ones, which need names. retry: policy of every task, unless the
     task says otherwise, field by field. timeout: seconds for one attempt of every task, unless the task says otherwise.
     max_payload: bytes of JSON in one payload (1 … 4,194,304, default 262,144). stuck_after: seconds that a handler may go
-    on after it was told to stop, before its run is shown as stuck, unless the task says otherwise.
+    on after it was told to stop, before its run is shown as stuck, unless the task says otherwise. policy: who may enqueue,
+    read, cancel, replay and steer: a function of an Access, see `Policy`; without one everybody may.
 
     Raises InvalidName, InvalidOption, TypeError or ValueError that names what is wrong.
     """
@@ -82,13 +84,16 @@ class Jobs:
         timeout: float | None = None,
         max_payload: int = DEFAULT_LIMIT,
         stuck_after: float = DEFAULT_STUCK_S,
+        policy: Policy | None = None,
     ) -> None:
         self.name = check_name(name, "name of a Jobs instance")
         self.namespace = check_namespace(namespace)
-        self.policy = DEFAULT_RETRY.over(_made_of(Retry, retry, "retry"))
+        self.retry_policy = DEFAULT_RETRY.over(_made_of(Retry, retry, "retry"))
         self.timeout_us = None if timeout is None else enqueueing.timeout_us(timeout)
         self.max_payload = _max_payload(max_payload)
         self.stuck_after_s = stuck_after_s(stuck_after)
+        self.policy = guard_of(self, policy)
+        """What decides who may do what; None: everybody may do everything."""
         self.tasks: dict[str, Task[Any, Any]] = {}
         self.aliases: dict[str, Task[Any, Any]] = {}
         """By the names that tasks had before."""
@@ -142,16 +147,16 @@ class Jobs:
     # -- looking
 
     async def snapshot(self) -> JobsSnapshot:
-        """Everything at a glance, from one reading of the store: see `JobsSnapshot`."""
+        """Everything at a glance, from one reading of the store: see `JobsSnapshot`. Raises PolicyDenied."""
         return await requests.snapshot(self, self.runtime())
 
     async def stats(self) -> Stats:
-        """How many runs there are, by status, task and queue: sums of the store's counters."""
+        """How many runs there are, by status, task and queue: sums of the store's counters. Raises PolicyDenied."""
         return await requests.stats(self, self.runtime())
 
     async def runtimes(self) -> tuple[Owner, ...]:
-        """The runtimes that are registered on the store: boot id, host, process, version, tasks, queues."""
-        return await requests.runtimes(self.runtime())
+        """The runtimes registered on the store: boot id, host, process, version, tasks, queues. Raises PolicyDenied."""
+        return await requests.runtimes(self, self.runtime())
 
     # -- declaring
 
@@ -302,9 +307,10 @@ class Jobs:
         another declared queue's name. priority: 0 (first) to 9, default 5. timeout: seconds for each attempt. max_attempts:
         tries in all. trace_id: handed to every attempt. run_id: your own id, unique in the store, for a repeat without a key.
 
-        Raises UnknownTask, NotRegistered, UnknownQueue, PayloadInvalid, PayloadTooLarge, InvalidSchedule, InvalidName,
-        InvalidOption, IdempotencyConflict, NotOpen, AmbiguousRuntime, ShuttingDown, Overloaded: nothing was stored. After a
-        StoreError or a cancelled call the outcome is unknown, and repeating it with the same key or `run_id` is safe.
+        Raises UnknownTask, NotRegistered, PolicyDenied, UnknownQueue, PayloadInvalid, PayloadTooLarge, InvalidSchedule,
+        InvalidName, InvalidOption, IdempotencyConflict, NotOpen, AmbiguousRuntime, ShuttingDown, Overloaded: nothing was
+        stored. After a StoreError or a cancelled call the outcome is unknown, and repeating it with the same key or `run_id`
+        is safe.
         """
         return await self.request(task, payload, options)
 

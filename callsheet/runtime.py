@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict, TypeVar, Unp
 import trio
 from attrs import define, field
 
-from . import __version__
+from . import __version__, guard
 from .actors.batch import Write
 from .actors.calendar import PAGE
 from .actors.errors import ActorDown
@@ -183,10 +183,11 @@ class Runtime:
         """
         Start a task again whose supervisor gave up, with its restart budget whole; its runs go on.
 
-        Returns whether it was parked. Raises UnknownTask, ShuttingDown, InvalidOption where `work=False` runs no tasks;
-        ChildStartFailed when it cannot start.
+        Returns whether it was parked. Raises UnknownTask, PolicyDenied, ShuttingDown, InvalidOption where `work=False` runs no
+        tasks; ChildStartFailed when it cannot start.
         """
         jobs, name = self._declared(task)
+        guard.require(jobs, guard.Action.STEER, task=name)
         if not self.works:
             raise InvalidOption(
                 "work", "a runtime that was opened with work=False runs no tasks: unpark it where it runs"
@@ -196,7 +197,7 @@ class Runtime:
             raise ShuttingDown(jobs.identity)
         if not cell.parked:
             return False
-        supervisor = self.system.stage.registry[f"{paths.TASKS}/{jobs.identity}"].ref
+        supervisor = self.system.stage.registry[paths.jobs(jobs.identity)].ref
         try:
             await supervisor.ask(RestartChild(cell.ref), timeout=math.inf)
         except ChildIsUp:  # somebody else did, meanwhile

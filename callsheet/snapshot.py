@@ -52,7 +52,7 @@ class JobsSnapshot:
     """Registered on the store, whatever they run of it."""
     stats: Stats
     recent: tuple[Run, ...]
-    """The newest 100, without payloads."""
+    """The newest 100, without payloads: those of them that may be read."""
     trouble: str | None
     """What the store refuses writes of this runtime with, while it does."""
     wake_path: str | None

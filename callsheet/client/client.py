@@ -147,7 +147,7 @@ class Client:
     def runtimes(self) -> tuple[Owner, ...]:
         """As `Jobs.runtimes`: who runs what is in the store."""
         with self.entered():
-            return drive(requests.runtimes(self._direct))
+            return drive(requests.runtimes(self.jobs, self._direct))
 
     # -- requesting
 

@@ -34,11 +34,11 @@ def publish(jobs: Jobs) -> Published:
         "v": VERSION,
         "name": jobs.name,
         "namespace": jobs.namespace,
-        "guarded": False,
+        "guarded": jobs.policy is not None,
         "max_payload": jobs.max_payload,
         "stuck_after": jobs.stuck_after_s,
         "timeout_us": jobs.timeout_us,
-        "retry": _retry_told(jobs.policy),
+        "retry": _retry_told(jobs.retry_policy),
         "queues": [_queue_told(queue) for queue in config.queues],
         "tasks": [_task_told(jobs.tasks[name]) for name in sorted(jobs.tasks)],
     }
@@ -79,6 +79,15 @@ def _retry_told(policy: RetryPolicy) -> dict[str, Any]:
     return {name: getattr(policy, name) for name in _RETRY} | {"backoff": backoff}
 
 
+def is_guarded(published: Published) -> bool:
+    """Whether a policy decides who may see these Jobs. What this release cannot read counts as guarded."""
+    try:
+        told = json.loads(published.body)
+    except ValueError:
+        return True
+    return not isinstance(told, dict) or told.get("guarded") is not False
+
+
 class PublishedJobs(Jobs):
     """A declaration as it was published."""
 
@@ -105,7 +114,7 @@ def declared_by(published: Published, store: str) -> PublishedJobs:
         max_payload=told["max_payload"],
         stuck_after=told["stuck_after"],
     )
-    jobs.policy, jobs.timeout_us = _policy(told["retry"]), told["timeout_us"]
+    jobs.retry_policy, jobs.timeout_us = _policy(told["retry"]), told["timeout_us"]
     jobs.guarded = told["guarded"]
     jobs.shown = {}
     for each in told["tasks"]:

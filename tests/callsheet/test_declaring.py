@@ -81,6 +81,7 @@ def test_a_config_leaves_nothing_open() -> None:
         timeout=60.0,
         max_payload=262_144,
         stuck_after=30.0,
+        guarded=False,
     )
 
     config = full().config

@@ -19,6 +19,22 @@ callsheet.no_such_name  # type: ignore[attr-defined]  # although names load lazi
 jobs = callsheet.Jobs("typed")
 
 
+def policy(access: callsheet.Access) -> bool | str:
+    assert_type(access.run, callsheet.Run | None)
+    assert_type(access.action, callsheet.Action)
+    return access.action is callsheet.Action.READ or "read only"
+
+
+async def waits(access: callsheet.Access) -> bool:
+    return True
+
+
+guarded = callsheet.Jobs("guarded", policy=policy)
+callsheet.Jobs("wrong", policy=waits)  # type: ignore[arg-type]
+with callsheet.acting_as(object()):
+    assert_type(guarded.config.guarded, bool)
+
+
 @jobs.task("double")
 async def double(n: int, ctx: callsheet.Context) -> str:
     assert_type(ctx.attempt, int)
