@@ -11,14 +11,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any, Final
 
 from attrs import define, field
 
 from .text import escaped, masked
 
+LOOK_S: Final = 0.2
+"""How often it is looked at whether Ctrl-C was typed instead of an answer."""
 LAST_COLUMN: Final = 16
 """Characters that the last column of a table wants on a terminal, before others are left out for it."""
 STYLES: Final = {
@@ -49,6 +52,20 @@ def note(text: str) -> None:
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.write(f"{escaped(masked(text), keep=chr(10))}\n")
             sys.stderr.flush()
+
+
+def ask(question: str) -> str:
+    """What the person at the terminal types, without white space around it. Raises EOFError at the end of the input."""
+    sys.stderr.write(question)
+    sys.stderr.flush()
+    while not select.select([sys.stdin], [], [], LOOK_S)[
+        0
+    ]:  # a Ctrl-C that comes just before a read would be lost in it
+        pass
+    line = sys.stdin.readline()
+    if not line:
+        raise EOFError
+    return line.strip()
 
 
 def as_json(value: Any, *, indent: int | None = None) -> str:
@@ -120,7 +137,7 @@ class Paper:
         """
         Rows under their columns; nothing where there are no rows. follows: they continue the table before.
 
-        spare: columns that a narrow terminal does without, these first. Its last column is cut off where there is no room.
+        spare: columns that a narrow terminal does without, these first. The last one is cut off there.
         """
         if rows:
             cells = [["" if each is None else escaped(str(each)) for each in row] for row in rows]
@@ -132,10 +149,8 @@ class Paper:
     def flush(self) -> None:
         """Have it read now."""
         if self.is_open:
-            try:
-                sys.stdout.flush()
-            except BrokenPipeError:
-                self._close()
+            with self._out() as out:
+                out.flush()
 
     # -- the two ways
 
@@ -160,14 +175,15 @@ class Paper:
 
         console = self._rich()
         self._measure([[each.upper() for each in columns], *cells], follows=follows)
-        shown = self._shown if follows else self._that_fit(columns, spare, console.width)
-        self._shown = shown
+        self._shown = self._shown if follows else self._that_fit(columns, spare, console.width)
+        *others, last = self._shown
+        room = max(1, console.width - sum(self._widths[i] + 2 for i in others))
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_header=not follows)
-        for i in shown:
-            width = None if i == len(columns) - 1 else self._widths[i]
-            table.add_column(columns[i].upper(), no_wrap=True, overflow="ellipsis", min_width=width)
+        for i in others:
+            table.add_column(columns[i].upper(), no_wrap=True, width=self._widths[i])
+        table.add_column(columns[last].upper(), no_wrap=True, overflow="ellipsis", width=min(room, self._widths[last]))
         for line in cells:
-            table.add_row(*[Text(line[i], STYLES.get(line[i], "")) for i in shown])
+            table.add_row(*[Text(line[i], STYLES.get(line[i], "")) for i in self._shown])
         console.print(table)
 
     def _that_fit(self, columns: Sequence[str], spare: Sequence[str], room: int) -> list[int]:
@@ -186,14 +202,19 @@ class Paper:
 
     def _write(self, text: str) -> None:
         if self.is_open:
-            try:
-                sys.stdout.write(text)
-            except BrokenPipeError:
-                self._close()
+            with self._out() as out:
+                out.write(text)
 
-    def _close(self) -> None:
-        self.is_open = False
-        drop_stdout()
+    @contextlib.contextmanager
+    def _out(self) -> Iterator[IO[str]]:
+        try:
+            yield sys.stdout
+        except BrokenPipeError:
+            self.is_open = False
+            drop_stdout()
+        except OSError as error:
+            drop_stdout()
+            raise OSError(error.errno, error.strerror, "standard output") from error
 
 
 def drop_stdout() -> None:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 PAGE: Final = 500
 """Runs that are read at a time."""
 COLUMNS: Final = ("id", "status", "task", "queue", "attempt", "spent", "age", "due", "cause")
-SPARE: Final = ("spent", "queue", "due", "attempt", "cause", "task")
+SPARE: Final = ("spent", "queue", "due", "attempt", "task", "cause")
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Its id, or as much of its beginning as is clear.")]
 RunsArgument = Annotated[
@@ -101,7 +101,7 @@ def show_list(
             paper.flush()
             if not paper.is_open:
                 return
-            follows, last = True, page[-1].id if more else None
+            follows, last = True, more
     if not follows and not paper.programs:
         note("no runs match")
     if last is not None:
@@ -110,13 +110,13 @@ def show_list(
 
 def pages(
     client: Client, where: RunQuery, most: int | None, after: str | None = None
-) -> Iterator[tuple[Sequence[Run], bool]]:
-    """Runs that match, in pages that are not empty, newest first; and whether there are more below each."""
+) -> Iterator[tuple[Sequence[Run], str | None]]:
+    """Runs that match, in pages that are not empty, newest first; and below which run there are more."""
     left = most
     while left is None or left > 0:
         page = client.runs.list(limit=PAGE if left is None else min(PAGE, left), after=after, **where)
         if page.runs:
-            yield page.runs, page.next is not None
+            yield page.runs, page.next
         if page.next is None:
             return
         after, left = page.next, None if left is None else left - len(page.runs)

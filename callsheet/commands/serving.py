@@ -24,6 +24,8 @@ from ..actors.cancellation import raise_as_it_was, single
 from ..actors.seams import Seams
 from ..jobs import Jobs
 from ..runtime import Runtime, open_runtime
+from ..store.contract import Register
+from ..store.errors import CallsheetError
 from .paper import Paper, is_terminal
 from .statuses import OK, SOFTWARE
 from .text import counted, escaped, listed
@@ -67,9 +69,13 @@ async def play(stage: Stage, seams: Seams | None = None) -> None:
         _made(stage.app) as app,
         open_runtime(stage.store, *stage.jobs, app=app, signals=True, seams=seams, **stage.options) as runtime,
     ):
-        paper.say(up(runtime, show_secret=is_terminal(sys.stdout)))
-        paper.flush()
         try:
+            with suppress(CallsheetError):  # a store that is busy is in the log, and heals
+                await runtime.write(
+                    Register(runtime.owner)
+                )  # behind what it says of itself: who reads the line finds that
+            paper.say(up(runtime, show_secret=is_terminal(sys.stdout)))
+            paper.flush()
             await runtime.forever()
         finally:
             trio.lowlevel.spawn_system_task(_give_up, runtime, name="callsheet run")

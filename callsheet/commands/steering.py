@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from attrs import define, field
 
-from ..errors import RunNotFinished, RunNotFound
+from ..errors import PolicyDenied, RunNotFinished, RunNotFound
 from ..store.records import Status, instant
 from .asked import (
     BeforeFilter,
@@ -41,10 +41,10 @@ from .asked import (
     YesOption,
     duration,
 )
-from .paper import Paper, is_terminal, note
+from .paper import Paper, ask, is_terminal, note
 from .reach import client_of, query, run_id, who
 from .runs import check_one_way, pages
-from .statuses import INTERRUPTED, NOT_SO, OK, USAGE
+from .statuses import INTERRUPTED, NOT_SO, OK, USAGE, status_of
 from .text import age, counted
 
 if TYPE_CHECKING:
@@ -201,12 +201,12 @@ def _one_by_one(paper: Paper, client: Client, runs: Sequence[str], act: Callable
     for typed in runs:
         try:
             answer = act(run_id(client, typed))
-        except RunNotFound as error:
+        except (RunNotFound, PolicyDenied) as error:  # the others are not to blame
             note(f"callsheet: {error}")
-            status = NOT_SO
+            status = max(status, status_of(error))
             continue
         _tell(paper, [answer])
-        status = status if answer.done else NOT_SO
+        status = max(status, OK if answer.done else NOT_SO)
     return status
 
 
@@ -273,7 +273,7 @@ class Bulk:
         with self._interruptible():
             while not self._stopped:
                 result = step(bounded)
-                _tell(self.paper, result.answers)
+                _tell(self.paper, [each for each in result.answers if each.run_id not in self.answered])
                 self.answered |= {each.run_id: each.done for each in result.answers}
                 if not result.more:
                     break
@@ -305,8 +305,7 @@ class Bulk:
 
     def _agreed(self, n: int) -> bool:
         """Whether whoever is there means it."""
-        answer = str(typer.prompt(f"Type {n} to {self.verb} them", err=True, default="", show_default=False))
-        return answer.strip().replace(",", "") == str(n)
+        return ask(f"Type {n} to {self.verb} them: ").replace(",", "") == str(n)
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:

@@ -56,7 +56,8 @@ _ATTEMPTS: Final = f"""
     """
 _CLAIMS: Final = """
     select id from runs where rid > ?1 and rid <= ?2
-    and (status = 2) <> (owner is not null and claim_id is not null and started_us is not null and attempt > 0)
+    and iif(status = 2, owner is null or claim_id is null or started_us is null or attempt < 1,
+            owner is not null or claim_id is not null or started_us is not null)
     """
 _PAYLOADS: Final = """
     select id from runs where rid > ?1 and rid <= ?2

@@ -24,7 +24,7 @@ from . import place
 from .books import counters, history
 from .connection import check_version, rows, translated, value
 from .findings import Finding, State, broken, fine, unusable, warning
-from .holders import holders
+from .holders import holders, is_locked
 from .schema import SCHEMA, create, versions
 
 FILES: Final = ("", "-wal", "-shm", ".lock", ".wake")
@@ -48,7 +48,10 @@ def examine(
     now_us: the wall clock. Raises NoStore, or CannotOpen for what is no file, or may not be read by us.
     """
     path = place.resolve(name)
-    yield from _place(path)
+    for found in _place(path):
+        yield found
+        if found.is_unusable:
+            return
     yield from _files(path)
     found = _looked_at(path)
     yield found
@@ -60,7 +63,7 @@ def examine(
     except StoreError as error:
         if isinstance(error, CannotOpen):
             raise
-        yield _explained(path, unusable("file", str(error), "restore a backup, or copy it away and start anew"))
+        yield _explained(path, unusable("file", str(error)))
 
 
 # ---------------------------------------------------------------- around it
@@ -108,7 +111,8 @@ def _files(path: str) -> Iterator[Finding]:
 def _looked_at(path: str) -> Finding:
     """Whether it is ours at all."""
     try:
-        ours = place.look(path)
+        with translated(path, BUSY_S):
+            ours = place.look(path)
     except CannotOpen:
         raise
     except StoreError as error:
@@ -125,25 +129,32 @@ def _opened(path: str) -> apsw.Connection:
     """
     A connection that makes no file, whoever else has the database open.
 
-    With shared memory somebody has it open, or had: it is joined, without a change. With a log alone nobody has: it is read
-    without locks. With neither the file says everything.
+    Where somebody has, it is one more of those that share its memory. Where nobody has, no locks are needed: the log is read
+    with an index of our own, whatever a killed process left of its; without a log the file says everything.
     """
-    log, shared = _size(f"{path}-wal"), _size(f"{path}-shm")
-    if log and not shared:
-        db = apsw.Connection(_uri(path, "vfs=unix-none"), flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+    if _is_shared(path):
+        db = _connection(path, "")
+    elif _size(f"{path}-wal"):
+        db = _connection(path, "&vfs=unix-none")
         db.execute(
             "pragma locking_mode = exclusive"
-        ).fetchall()  # the index of the log is kept in memory, not in a file
+        ).fetchall()  # in WAL mode: the index is kept in memory, not in a file
     else:
-        how = "readonly_shm=1" if log else "immutable=1"
-        db = apsw.Connection(_uri(path, how), flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+        db = _connection(path, "&immutable=1")
     db.set_busy_timeout(int(BUSY_S * 1000))
     db.execute("pragma query_only = on; pragma trusted_schema = off; pragma mmap_size = 0").fetchall()
     return db
 
 
-def _uri(path: str, how: str) -> str:
-    return f"file:{quote(path)}?mode=ro&{how}"
+def _connection(path: str, how: str) -> apsw.Connection:
+    uri = f"file:{quote(path)}?mode=ro{how}"
+    return apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+
+
+def _is_shared(path: str) -> bool:
+    """Whether any process has it open; where the system does not tell, whether one had."""
+    shared = Path(f"{path}-shm")
+    return shared.exists() and is_locked(shared, "POSIX") is not False
 
 
 def _size(path: str) -> int:
@@ -157,7 +168,7 @@ def _size(path: str) -> int:
 
 
 def _inside(path: str, db: apsw.Connection, now_us: int, tell: Tell) -> Iterator[Finding]:
-    alone = not _size(f"{path}-shm")
+    alone = not _is_shared(path)
     schema, min_reader = versions(db)
     yield _version(path)
     yield _schema(schema, min_reader)
@@ -178,7 +189,7 @@ def _inside(path: str, db: apsw.Connection, now_us: int, tell: Tell) -> Iterator
         yield counters(db, tell)
         yield from history(db, tell)
         yield from holders(path, db, now_us)
-    if alone and _size(f"{path}-shm"):
+    if alone and _is_shared(path):
         yield warning(
             "watch", "somebody opened it while it was looked at: what is said of its books may be wrong", "look again"
         )

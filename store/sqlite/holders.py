@@ -54,19 +54,28 @@ def holder_of(path: str) -> Holder | None:
     lock = Path(f"{path}.lock")
     try:
         told: Any = json.loads(lock.read_bytes())
-        pid, inode = int(told["pid"]), lock.stat().st_ino
-        return Holder(pid, str(told["boot_id"]), str(told["started"]), _is_locked(inode, pid))
+        pid = int(told["pid"])
+        return Holder(pid, str(told["boot_id"]), str(told["started"]), _is_held(lock, pid))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _is_locked(inode: int, pid: int) -> bool:
-    """Devices are not compared: what stands there is not what `stat` says on some file systems."""
+def _is_held(lock: Path, pid: int) -> bool:
+    held = is_locked(lock, "FLOCK")
+    return _is_alive(pid) if held is None else held
+
+
+def is_locked(path: Path, kind: str) -> bool | None:
+    """
+    Whether any process holds a lock of this kind on a file; None where the system does not tell.
+
+    Devices are not compared: on some file systems what stands there is not what `stat` says.
+    """
     try:
-        held = [line.split() for line in LOCKS.read_text().splitlines()]
+        inode, held = path.stat().st_ino, [line.split() for line in LOCKS.read_text().splitlines()]
     except OSError:
-        return _is_alive(pid)
-    return any("FLOCK" in fields and any(each.endswith(f":{inode}") for each in fields) for fields in held)
+        return None
+    return any(kind in fields and any(each.endswith(f":{inode}") for each in fields) for fields in held)
 
 
 def _is_alive(pid: int) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import trio
@@ -35,7 +34,7 @@ async def fail(payload: str, ctx: Context) -> None:
 @jobs.task("sleep")
 async def sleep(payload: float, ctx: Context) -> None:
     """For so long."""
-    await ctx.progress({"asleep": payload})
+    ctx.progress({"asleep": payload})
     await trio.sleep(payload)
 
 
@@ -77,7 +76,7 @@ def careless() -> Any:
 async def opened() -> AsyncIterator[str]:
     """What handlers find as ctx.app; says when it is closed."""
     yield "services"
-    Path("closed").touch()
+    await trio.Path("closed").touch()
 
 
 number = 5

@@ -6,17 +6,21 @@ Rule: whatever is typed, no answer has a traceback in it; so every call is looke
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import trio
 from attrs import frozen
-from typer.testing import CliRunner
+from typer.main import get_command
 
 import callsheet
 from callsheet import open_runtime
@@ -51,9 +55,26 @@ class Done:
 
 def call(*arguments: str | Path, stdin: str | bytes | None = None, **env: str) -> Done:
     """What the command makes of it, in this process."""
-    clean = {"CALLSHEET_STORE": None, "CALLSHEET_JOBS": None, "COLUMNS": "400", "NO_COLOR": "1", **env}
-    result = CliRunner().invoke(commands(), [str(each) for each in arguments], prog_name="callsheet", input=stdin, env=clean)
-    return seen(Done(result.exit_code, result.stdout, result.stderr))
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+    body = stdin.encode() if isinstance(stdin, str) else stdin or b""
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("CALLSHEET_STORE", "CALLSHEET_JOBS", "CALLSHEET_MONITOR_TOKEN"):
+            patched.delenv(name, raising=False)
+        for name, value in {"COLUMNS": "400", **env}.items():
+            patched.setenv(name, value)
+        patched.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(body), "utf-8"))
+        patched.setattr(sys, "stdout", out)
+        patched.setattr(sys, "stderr", err)
+        with pytest.raises(SystemExit) as end:
+            the_command().main([str(each) for each in arguments], prog_name="callsheet")
+    assert isinstance(end.value.code, int)
+    return seen(Done(end.value.code, *(each.buffer.getvalue().decode() for each in (out, err))))  # type: ignore[attr-defined]
+
+
+@cache
+def the_command() -> Any:
+    """All commands, made once."""
+    return get_command(commands())
 
 
 def environment(**env: str) -> dict[str, str]:
@@ -65,17 +86,23 @@ def environment(**env: str) -> dict[str, str]:
 def process(*arguments: str | Path, cwd: Path = HERE, **options: Any) -> Done:
     """The same in a process of its own."""
     env = environment(**options.pop("env", {}))
+    typed = [*COMMAND, *map(str, arguments)]
     done = subprocess.run(
-        [*COMMAND, *map(str, arguments)], cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=WAIT_S, **options
+        typed, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=WAIT_S, **options
     )
     return seen(Done(done.returncode, done.stdout, done.stderr))
 
 
-def started(*arguments: str | Path, cwd: Path = HERE, **options: Any) -> subprocess.Popen[str]:
-    """A process that goes on."""
+@contextmanager
+def started(*arguments: str | Path, cwd: Path = HERE, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """A process that goes on; no longer than the block."""
     env = environment(**options.pop("env", {}))
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    return subprocess.Popen([*COMMAND, *map(str, arguments)], cwd=cwd, env=env, text=True, **pipes)
+    with subprocess.Popen([*COMMAND, *map(str, arguments)], cwd=cwd, env=env, text=True, **pipes) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def seen(done: Done) -> Done:

@@ -97,7 +97,7 @@ def test_a_run_is_shown_with_its_history(store: Path) -> None:
     assert "payload    14 bytes (--payload shows it)" in shown
     assert 2 == shown.count("ValueError: second…")
     assert ["queued", "running", "retrying", "running", "dead_lettered"] == [
-        line.split()[2] for line in shown.splitlines() if line.startswith("20")and " s " not in line
+        line.split()[2] for line in shown.splitlines() if line.startswith("20") and " s " not in line
     ][-5:]
     assert 'payload    "second\\nline"' in with_payload
     assert "raise ValueError(payload)" in with_payload
@@ -173,7 +173,9 @@ def test_why_a_run_is_where_it_is(store: Path, run: str, reason: str, told: str)
 def test_queues_are_shown_and_steered(store: Path) -> None:
     """What is said of a queue is kept, shown beside what is declared, and taken back."""
     listed = call("queues", "--store", store).out.splitlines()
-    limited = call("queues", "set", "mail", "--concurrency", "3", "--global-limit", "0", "--store", store, "--json").json
+    limited = call(
+        "queues", "set", "mail", "--concurrency", "3", "--global-limit", "0", "--store", store, "--json"
+    ).json
     resumed = call("queues", "resume", "mail", "--store", store).out
     reset = call("queues", "reset", "mail", "--store", store, "--json").json
     again = call("queues", "list", "--store", store, "--json").json
