@@ -8,13 +8,14 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from . import backlog, kernel, latency, runs, timers
+from . import backlog, kernel, latency, retention, runs, timers
 from .figures import Report
 
 BENCHMARKS: Final[dict[str, Callable[[int | None, int], Report]]] = {
     "runs": runs.measure,
     "backlog": backlog.measure,
     "latency": latency.measure,
+    "retention": retention.measure,
     "timers": timers.measure,
     "kernel": kernel.measure,
 }

@@ -177,7 +177,7 @@ async def replay_all(
         answers += sorted([*replayed, *refused], key=lambda each: each.run_id, reverse=True)
         if after is None or (len(answers) == limit and not await _is_left(port, where, after, sift)):
             return BulkResult(tuple(answers), more=False)
-    return BulkResult(tuple(answers), more=True, next=answers[-1].run_id)
+    return BulkResult(tuple(answers), more=True, next=after)
 
 
 async def _is_left(port: Port, where: RunFilter, before: str, sift: Sift) -> bool:

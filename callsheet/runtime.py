@@ -38,6 +38,7 @@ from .errors import InvalidOption, NotOpen, RuntimeGaveUp, ShuttingDown, Unknown
 from .hub import Hub
 from .jobs import Jobs, current_runtime
 from .neighbours import Neighbours
+from .observe.witness import Witness
 from .port import Until
 from .queue import MAX_CONCURRENCY, check_int
 from .store.contract import Answer, Command, Reader, Store
@@ -73,6 +74,8 @@ GRACE_S: Final = 8.0
 MAX_GRACE_S: Final = 86_400.0
 LOOK_S: Final = 1.0
 """How often whoever waits for quiet looks though nothing was said: a wake-up may be lost."""
+INTRODUCE_S: Final = 1.0
+"""How long opening waits until the store says what runs here, so that whoever is told that it is open finds it there."""
 LATE_SIGNALS_S: Final = 0.001
 """How long signals that came when all was over are collected."""
 
@@ -120,6 +123,8 @@ class Runtime:
     """By queue identity."""
     threads: Threads = field(factory=Threads)
     journal: JournalState = field(init=False)
+    witness: Witness = field(init=False)
+    """Tells the Jobs of what is durable."""
     ear: Ear | None = field(default=None, init=False)
     """Where we are told of what others write, if there is such a place."""
     bell: Bell = field(init=False)
@@ -307,6 +312,7 @@ class Runtime:
         Whoever waits for an answer from outside is told that the outcome is unknown.
         """
         self.vanished = True
+        self.journal.introduced.set()
         self._leave_jobs()
         journal = self.system.stage.registry.get(paths.JOURNAL)
         waiting = [] if journal is None else journal.mailbox.take_now()
@@ -320,6 +326,7 @@ class Runtime:
         return OutcomeUnknown(self.store.name, "its process was killed")
 
     def _leave_jobs(self) -> None:
+        self.witness.close()
         for each in self.jobs:
             if self in each._open:  # noqa: SLF001 -- the two know each other
                 each._open.remove(self)  # noqa: SLF001
@@ -394,6 +401,7 @@ async def open_runtime(
                     has_neighbours=_has_neighbours(place, seams),
                     published=tuple(publish(each) for each in jobs) if works else (),
                 )
+                runtime.witness = Witness(tuple(each.bus for each in jobs), runtime.journal)
                 runtime.bell = Bell(None if inline else path_of(place.name))
                 seams.attend(runtime)
                 async with _heard(runtime), _working(runtime, options, grace_s, signals):
@@ -497,6 +505,8 @@ async def _working(
                 runtime.system.stage.spawn(partial(_obey, runtime, signals), "signals")
             if runtime.ear is not None:
                 runtime.system.stage.spawn(partial(runtime.ear.listen, partial(_look_around, runtime)), "wake")
+            with trio.move_on_after(INTRODUCE_S, shield=True):  # a block that is cancelled already begins all the same
+                await runtime.journal.introduced.wait()
             yield
     except SystemGaveUp as error:
         raise RuntimeGaveUp(error.exit) from error.__cause__
@@ -511,7 +521,7 @@ def _prepare(runtime: Runtime, system: ActorSystem) -> None:
     """Before the first actor starts."""
     runtime.system, runtime.is_open = system, True
     aftermath = Aftermath(system.stage, runtime.slots)
-    runtime.journal.on_committed += [aftermath, runtime.hub]
+    runtime.journal.on_committed += [aftermath, runtime.hub, runtime.witness]
     if not runtime.works:
         runtime.journal.on_committed.append(lambda _commands, _answers: runtime.bell.ring())
     runtime.journal.on_neighbours += [aftermath.others_wrote, runtime.neighbours.wrote]

@@ -68,6 +68,9 @@ ALLOWED: Final[dict[str, dict[str, str]]] = {
     "actors/writer.py": {
         "threading.Thread": "the commit thread itself; `InlineWriter` is the injected other way",
     },
+    "store/sqlite/patience.py": {
+        "time": "how another process is waited for, which no simulation has; SQLite's own handler slept just so",
+    },
     "callsheet/__init__.py": {
         "importlib.import_module": "public names load when first used; the modules are those of its table",
     },

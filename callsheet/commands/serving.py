@@ -24,8 +24,6 @@ from ..actors.cancellation import raise_as_it_was, single
 from ..actors.seams import Seams
 from ..jobs import Jobs
 from ..runtime import Runtime, open_runtime
-from ..store.contract import Register
-from ..store.errors import CallsheetError
 from .paper import Paper, is_terminal
 from .statuses import OK, SOFTWARE
 from .text import counted, escaped, listed
@@ -70,10 +68,6 @@ async def play(stage: Stage, seams: Seams | None = None) -> None:
         open_runtime(stage.store, *stage.jobs, app=app, signals=True, seams=seams, **stage.options) as runtime,
     ):
         try:
-            with suppress(CallsheetError):  # a store that is busy is in the log, and heals
-                await runtime.write(
-                    Register(runtime.owner)
-                )  # behind what it says of itself: who reads the line finds that
             paper.say(up(runtime, show_secret=is_terminal(sys.stdout)))
             paper.flush()
             await runtime.forever()

@@ -15,7 +15,7 @@ import apsw
 import trio
 from attrs import define, field
 
-from callsheet import Access, Action, Context, Discard, Jobs, PolicyDenied, Queue, Runtime, acting_as
+from callsheet import Access, Action, Client, Context, Discard, Jobs, PolicyDenied, Queue, Runtime, acting_as
 from callsheet.monitor.desk import carry_out
 from callsheet.monitor.messages import CancelRun, Order, ReplayRun, ShowRun
 from callsheet.store.sqlite import SqliteStore
@@ -197,6 +197,37 @@ class Page:
             raise Refused(str(answer))
 
 
-SURFACES: Final[tuple[type[Surface], ...]] = (Api, Page)
+@define
+class Remote:
+    """A client in another program, on behalf of a user."""
+
+    stage: Stage
+    subject: ClassVar[object] = USER
+    can: ClassVar[frozenset[Action]] = EVERYTHING
+
+    async def enqueue(self, task: str, payload: object) -> None:
+        await self._call(lambda client: client.enqueue(task, payload))
+
+    async def read(self, run_id: str) -> None:
+        await self._call(lambda client: client.runs.get(run_id))
+
+    async def cancel(self, run_id: str) -> None:
+        await self._call(lambda client: client.runs.cancel(run_id))
+
+    async def replay(self, run_id: str) -> None:
+        await self._call(lambda client: client.runs.replay(run_id))
+
+    async def steer(self) -> None:
+        await self._call(lambda client: client.queues.pause())
+
+    async def _call(self, call: Callable[[Client], object]) -> None:
+        async def made() -> object:
+            with self.stage.jobs.client(self.stage.path, subject=USER) as client:
+                return call(client)
+
+        await told(made())
+
+
+SURFACES: Final[tuple[type[Surface], ...]] = (Api, Page, Remote)
 WAYS: Final = [(surface, action) for surface in SURFACES for action in Action if action in surface.can]
 """Each way in with each thing that can be asked for there."""

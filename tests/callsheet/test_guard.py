@@ -17,6 +17,7 @@ import trio
 from callsheet import (
     Access,
     Action,
+    Client,
     Context,
     Jobs,
     PolicyDenied,
@@ -512,3 +513,37 @@ async def test_a_performed_handler_has_its_name_too(autojump_clock: trio.abc.Clo
         await world.perform("asks", None)
 
     assert "task:default/j/asks" in [access.subject for access in keeper.asked]
+
+
+# ---------------------------------------------------------------- clients
+
+
+async def test_a_client_without_the_code_is_refused(autojump_clock: trio.abc.Clock, tmp_path: Path) -> None:
+    """The policy is in the code: whoever has none can neither see nor do anything, whatever the policy would say."""
+    async with open_stage(tmp_path / "jobs.db") as stage:
+        waits, _ = await a_run_of_each(stage)
+        before = stage.contents()
+        client = Client(tmp_path / "jobs.db", subject="somebody")
+
+        with client, pytest.raises(PolicyDenied) as read:
+            client.runs.get(waits)
+        with pytest.raises(PolicyDenied, match=r"use jobs\.client\(url\)"), Client(tmp_path / "jobs.db") as another:
+            another.enqueue("ok", None)
+
+        assert before == stage.contents()
+        assert [] == stage.keeper.asked
+        assert "'somebody' may not read default/j: " in str(read.value)
+
+
+async def test_a_client_without_a_subject_acts_for_whoever_calls(
+    autojump_clock: trio.abc.Clock, tmp_path: Path
+) -> None:
+    """One client serves all requests of a web application, each on behalf of its own user; its own subject goes before."""
+    async with open_stage(tmp_path / "jobs.db") as stage:
+        with stage.jobs.client(stage.path) as client, stage.jobs.client(stage.path, subject="batch") as own:
+            with acting_as("anna"):
+                client.stats()
+                own.stats()
+            client.stats()
+
+    assert ["anna", "batch", None] == [access.subject for access in stage.keeper.asked]
