@@ -130,6 +130,7 @@ if TYPE_CHECKING:
     from .store.errors import PayloadTooLarge as PayloadTooLarge
     from .store.errors import SettingRefused as SettingRefused
     from .store.errors import StoreBusy as StoreBusy
+    from .store.errors import StoreClosed as StoreClosed
     from .store.errors import StoreError as StoreError
     from .store.errors import StoreFull as StoreFull
     from .store.errors import StoreHeld as StoreHeld
@@ -243,6 +244,7 @@ _HOME: Final[dict[str, str]] = {
     "StoreError": "callsheet.store.errors",
     "StoreHeld": "callsheet.store.errors",
     "StoreBusy": "callsheet.store.errors",
+    "StoreClosed": "callsheet.store.errors",
     "StoreFull": "callsheet.store.errors",
     "StoreUnavailable": "callsheet.store.errors",
     "CannotOpen": "callsheet.store.errors",

@@ -74,6 +74,8 @@ GRACE_S: Final = 8.0
 MAX_GRACE_S: Final = 86_400.0
 LOOK_S: Final = 1.0
 """How often whoever waits for quiet looks though nothing was said: a wake-up may be lost."""
+INTRODUCE_S: Final = 1.0
+"""How long opening waits until the store says what runs here, so that whoever is told that it is open finds it there."""
 LATE_SIGNALS_S: Final = 0.001
 """How long signals that came when all was over are collected."""
 
@@ -310,6 +312,7 @@ class Runtime:
         Whoever waits for an answer from outside is told that the outcome is unknown.
         """
         self.vanished = True
+        self.journal.introduced.set()
         self._leave_jobs()
         journal = self.system.stage.registry.get(paths.JOURNAL)
         waiting = [] if journal is None else journal.mailbox.take_now()
@@ -502,6 +505,8 @@ async def _working(
                 runtime.system.stage.spawn(partial(_obey, runtime, signals), "signals")
             if runtime.ear is not None:
                 runtime.system.stage.spawn(partial(runtime.ear.listen, partial(_look_around, runtime)), "wake")
+            with trio.move_on_after(INTRODUCE_S, shield=True):  # a block that is cancelled already begins all the same
+                await runtime.journal.introduced.wait()
             yield
     except SystemGaveUp as error:
         raise RuntimeGaveUp(error.exit) from error.__cause__

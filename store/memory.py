@@ -270,6 +270,7 @@ class MemoryStore:
         return heapq.nsmallest(limit, chosen, key=_order)
 
     def _start(self, was: Run, command: Claim, now: Now) -> Claimed:
+        at_us = now.not_before(was.created_us).steady_us
         run = evolve(
             was,
             status=step(was.id, was.status, Move.START),
@@ -277,12 +278,12 @@ class MemoryStore:
             fence=was.fence + 1,
             owner=command.owner,
             claim_id=command.claim_id,
-            started_us=now.steady_us,
+            started_us=at_us,
             lease_until_us=now.steady_us + command.lease_us,
-            updated_us=now.steady_us,
+            updated_us=at_us,
             cause=None,
         )
-        self.tables.move_run(run, was.status, Move.START, now.steady_us)
+        self.tables.move_run(run, was.status, Move.START, at_us)
         return claimed_of(run)
 
     # ---------------------------------------------------------------- the end of an attempt
@@ -338,6 +339,7 @@ class MemoryStore:
         run = self.tables.runs.get(command.run_id)
         if run is None or run.status.is_final:
             return CancelAnswer(command.run_id, None if run is None else run.status, canceled=False)
+        now = now.not_before(run.updated_us)
         if run.status is Status.RUNNING:
             self._end(run, Verdict(Move.CANCEL, OutcomeKind.CANCELED, cause=command.cause), now)
             return canceled_of(run)

@@ -30,7 +30,7 @@ from ..store.records import Owner
 from ..stores import sqlite_path
 from .direct import Direct
 from .drive import drive, driven
-from .published import PublishedJobs, declared_by, is_guarded
+from .published import PublishedJobs, as_known_now, declared_by, is_guarded
 
 if TYPE_CHECKING:
     from ..job import Job
@@ -125,10 +125,11 @@ class Client:
             raise NotPublished(store, self._wanted, f"published are {known}" if known else "nothing is published yet")
         if len(mine) > 1:
             raise NotPublished(store, None, f"say one of {known}")
+        declared = declared_by(mine[0], store)
         if is_guarded(mine[0]):
             why = "its policy is in its code, and this client has none: use jobs.client(url)"
             raise PolicyDenied(self._subject, Action.READ, mine[0].jobs, why)
-        return declared_by(mine[0], store)
+        return declared
 
     def _tell(self, commands: Sequence[Command], answers: Sequence[Answer], at_us: int) -> None:
         jobs = self._declared or self._published
@@ -239,7 +240,9 @@ class Client:
     def enqueue_many(self, entries: Iterable[Entry]) -> list[EnqueueResult]:
         """As `Jobs.enqueue_many`: several runs in one transaction, all or none; at most 10,000."""
         with self.entered():
-            return drive(requests.request_many(self.jobs, self._direct, entries))
+            jobs, listed = self.jobs, [entries] if isinstance(entries, Entry) else entries
+            known = [as_known_now(jobs, each) if isinstance(each, Entry) else each for each in listed]
+            return drive(requests.request_many(jobs, self._direct, known))
 
     def _request(self, task: str | Task[Any, Any] | Job, payload: object, options: EnqueueOptions) -> EnqueueResult:
         with self.entered():

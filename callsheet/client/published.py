@@ -14,6 +14,7 @@ from typing import Any, Final, NoReturn
 from attrs import asdict, evolve
 
 from ..config import Definition, definition_of
+from ..enqueue import Entry
 from ..errors import NotPublished
 from ..handler import Form
 from ..jobs import Jobs
@@ -125,6 +126,14 @@ def declared_by(published: Published, store: str) -> PublishedJobs:
         jobs.add(task)
         jobs.shown[task.name] = evolve(definition_of(task), payload_type=each["payload_type"])
     return jobs
+
+
+def as_known_now(jobs: Jobs, entry: Entry) -> Entry:
+    """The same entry, also when it was made before the definitions of `jobs` were read again. Raises UnknownTask."""
+    theirs = entry.task.jobs
+    if theirs is jobs or not isinstance(theirs, PublishedJobs) or theirs.identity != jobs.identity:
+        return entry
+    return evolve(entry, task=jobs.task_named(entry.task.name))
 
 
 def _declared(jobs: Jobs, told: dict[str, Any]) -> Declared:

@@ -35,6 +35,12 @@ callsheet.Jobs("wrong", policy=waits)  # type: ignore[arg-type]
 with callsheet.acting_as(object()):
     assert_type(guarded.config.guarded, bool)
 
+kept = callsheet.Retention(succeeded=timedelta(days=7), canceled=60)
+assert_type(kept.succeeded, float | None)
+callsheet.Jobs("kept", retention=kept)
+callsheet.Retention(succeeded="7 days")  # type: ignore[arg-type]
+callsheet.Jobs("wrong", retention=60)  # type: ignore[arg-type]
+
 
 @jobs.task("double")
 async def double(n: int, ctx: callsheet.Context) -> str:
