@@ -25,7 +25,7 @@ def commands() -> "typer.Typer":
     """All of them."""
     import typer
 
-    from .commands import doctor, enqueue, queues, run, runs, snapshot, statuses, steering
+    from .commands import details, doctor, enqueue, queues, run, runs, snapshot, statuses, steering
     from .commands.group import Group
     from .commands.paper import is_terminal
     from .demo.command import demo
@@ -62,7 +62,7 @@ def commands() -> "typer.Typer":
     app.command("enqueue")(enqueue.enqueue)
     about_runs = group(help="Look at runs; cancel and replay them.")
     about_runs.command("list")(runs.show_list)
-    about_runs.command("show")(runs.show)
+    about_runs.command("show")(details.show)
     about_runs.command("why")(runs.why)
     about_runs.command("wait")(runs.wait)
     about_runs.command("cancel")(steering.cancel)

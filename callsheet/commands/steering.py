@@ -1,25 +1,19 @@
 """
 `callsheet runs cancel` and `replay`: named runs one by one, or all that match, after it was said how many those are.
 
-Rule 1: what is asked about is what is done: runs that were requested after the question are left alone.
-Rule 2: each run is answered for in a line; Ctrl-C lets the step in hand end, and says which runs are left. The same call
-again goes on where this one stopped.
-Not here: what a cancel or a replay is (`callsheet.runs`, `callsheet.bulk`).
+Rule: a run is answered for, whatever becomes of the others; who it was stands in its history.
+Not here: all that match (`sweep`), what a cancel or a replay is (`callsheet.runs`, `callsheet.bulk`).
 """
 
 from __future__ import annotations
 
-import signal
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from attrs import define, field
 
 from ..errors import PolicyDenied, RunNotFinished, RunNotFound
-from ..store.records import Status, instant
+from ..store.records import Status
 from .asked import (
     BeforeFilter,
     DelayOption,
@@ -41,11 +35,11 @@ from .asked import (
     YesOption,
     duration,
 )
-from .paper import Paper, ask, is_terminal, note
+from .paper import Paper, note
 from .reach import client_of, query, run_id, who
-from .runs import check_one_way, pages
-from .statuses import INTERRUPTED, NOT_SO, OK, USAGE, status_of
-from .text import age, counted
+from .runs import check_one_way
+from .statuses import NOT_SO, OK, status_of
+from .sweep import Sweep, tell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,15 +47,11 @@ if TYPE_CHECKING:
     from ..bulk import Answered, BulkResult
     from ..client.client import Client
     from ..runs import RunQuery
-    from ..store.records import Run
 
 STEP: Final = 500
 """Runs that are canceled at a time: what a Ctrl-C waits for."""
 REPLAY_STEP: Final = 100
 """The same of runs that are replayed."""
-SAMPLE: Final = 5
-MAX_COUNTED: Final = 100_000
-"""Runs that are counted before it is said how many match."""
 
 SomeRuns = Annotated[
     list[str] | None,
@@ -112,8 +102,8 @@ def cancel(
             return _one_by_one(paper, client, runs, lambda each: _cancel(client, each, why))
         where = query(client, **typed)
         statuses = [where["status"]] if "status" in where else [each for each in Status if not each.is_final]
-        bulk = Bulk(paper, client, "cancel", "canceled", where, statuses)
-        return bulk.run(yes=yes, step=lambda bounded: client.runs.cancel_all(reason=why, limit=STEP, **bounded))
+        sweep = Sweep(paper, client, "cancel", "canceled", where, statuses)
+        return sweep.run(yes=yes, step=lambda bounded: client.runs.cancel_all(reason=why, limit=STEP, **bounded))
 
 
 def replay(
@@ -173,7 +163,7 @@ def replay(
             return done
 
         status_asked = where.get("status", Status.DEAD_LETTERED)
-        return Bulk(paper, client, "replay", "replayed", where, [status_asked]).run(yes=yes, step=step)
+        return Sweep(paper, client, "replay", "replayed", where, [status_asked]).run(yes=yes, step=step)
 
 
 # ---------------------------------------------------------------- named runs
@@ -205,137 +195,6 @@ def _one_by_one(paper: Paper, client: Client, runs: Sequence[str], act: Callable
             note(f"callsheet: {error}")
             status = max(status, status_of(error))
             continue
-        _tell(paper, [answer])
+        tell(paper, [answer])
         status = max(status, OK if answer.done else NOT_SO)
     return status
-
-
-def _tell(paper: Paper, answers: Sequence[Answered]) -> None:
-    if paper.programs:
-        paper.lines(
-            {
-                "run_id": each.run_id,
-                "done": each.done,
-                "status": None if each.status is None else str(each.status),
-                "replay_id": each.replay_id,
-                "why": each.why,
-            }
-            for each in answers
-        )
-    else:
-        for each in answers:
-            paper.say(_sentence(each))
-    paper.flush()
-
-
-def _sentence(answer: Answered) -> str:
-    if not answer.done:
-        return f"{answer.run_id} left as it is: {answer.why}"
-    if answer.replay_id is not None:
-        return f"{answer.run_id} replayed as {answer.replay_id}"
-    return f"{answer.run_id} canceled"
-
-
-# ---------------------------------------------------------------- all that match
-
-
-@define(eq=False)
-class Bulk:
-    """One change of all runs that match."""
-
-    paper: Paper
-    client: Client
-    verb: str
-    done_word: str
-    where: RunQuery
-    statuses: Sequence[Any]
-    """Of which the runs may be that match."""
-    answered: dict[str, bool] = field(factory=dict, init=False)
-    """By run: whether it was done."""
-    _stopped: bool = field(default=False, init=False)
-
-    def run(self, *, yes: bool, step: Callable[[RunQuery], BulkResult]) -> int:
-        """Count, ask, and do it in steps until none is left, or somebody stops it."""
-        bounded = self._bounded()
-        found, sample = self._find(bounded)
-        if not found:
-            note("no runs match")
-            return OK
-        if not yes:
-            self._show(len(found), sample)
-            if not is_terminal(sys.stdin) or len(found) > MAX_COUNTED:
-                why = "nobody can be asked here" if len(found) <= MAX_COUNTED else "too many to be counted"
-                note(f"{why}: say --yes to {self.verb} them; nothing was changed")
-                return USAGE
-            if not self._agreed(len(found)):
-                note("nothing was changed")
-                return NOT_SO
-        with self._interruptible():
-            while not self._stopped:
-                result = step(bounded)
-                _tell(self.paper, [each for each in result.answers if each.run_id not in self.answered])
-                self.answered |= {each.run_id: each.done for each in result.answers}
-                if not result.more:
-                    break
-        return self._summed_up(found)
-
-    def _bounded(self) -> RunQuery:
-        """The filter, without what is requested from now on."""
-        now = instant(self.client.port.seams.clock.wall_us())
-        before: Any = self.where.get("created_before") or now
-        return {**self.where, "created_before": min(before, now)}
-
-    def _find(self, where: RunQuery) -> tuple[list[str], list[Run]]:
-        """The ids of what matches, up to one more than are counted; and some of the runs."""
-        ids: list[str] = []
-        sample: list[Run] = []
-        for status in self.statuses:
-            one: RunQuery = {**where, "status": status}
-            for page, _ in pages(self.client, one, MAX_COUNTED + 1 - len(ids)):
-                ids += [run.id for run in page]
-                sample += page[: max(0, SAMPLE - len(sample))]
-        return ids, sample
-
-    def _show(self, n: int, sample: Sequence[Run]) -> None:
-        many = f"more than {MAX_COUNTED:,} runs" if n > MAX_COUNTED else counted(n, "run")
-        note(f"{many} would be {self.done_word}, among them:")
-        now_us = self.client.port.seams.clock.wall_us()
-        for run in sample:
-            note(f"  {run.id}  {run.status}  {run.task}, requested {age(now_us - run.created_us)} ago")
-
-    def _agreed(self, n: int) -> bool:
-        """Whether whoever is there means it."""
-        return ask(f"Type {n} to {self.verb} them: ").replace(",", "") == str(n)
-
-    @contextmanager
-    def _interruptible(self) -> Iterator[None]:
-        """While this is entered, a first Ctrl-C lets the step in hand end; a second one does not."""
-        before = signal.getsignal(signal.SIGINT)
-
-        def stop(_number: int, _frame: object) -> None:
-            self._stopped = True
-            signal.signal(signal.SIGINT, before)
-
-        signal.signal(signal.SIGINT, stop)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
-
-    def _summed_up(self, found: Sequence[str]) -> int:
-        done = sum(self.answered.values())
-        others = len(self.answered) - done
-        left = [each for each in found if each not in self.answered] if self._stopped else []
-        if self.paper.programs:
-            self.paper.lines(
-                {"run_id": each, "done": False, "status": None, "replay_id": None, "why": "not reached"}
-                for each in left
-            )
-        else:
-            for each in left:
-                self.paper.say(f"{each} not reached")
-        said = f"{counted(done, 'run')} {self.done_word}"
-        said += f", {others:,} left as they are" if others else ""
-        said += f", {len(left):,} not reached: the same call goes on with them" if self._stopped else ""
-        note(said)
-        return INTERRUPTED if self._stopped else OK

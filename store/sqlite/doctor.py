@@ -4,7 +4,7 @@ The doctor: what is wrong with a database, or may soon be, in sentences.
 Rule 1: it only looks. Nothing is made, nothing is written, not even beside the database; and no lock is taken that could keep a
 runtime from opening it.
 Rule 2: it looks at anything: what nobody can open is explained, not refused.
-Not here: whether the tables agree with one another (`books`), who else has it open (`holders`), how a finding is shown.
+Not here: how it is opened (`onlooker`), whether its tables agree (`books`), who has it open (`holders`), how it is shown.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
 
 import apsw
 
@@ -24,16 +23,14 @@ from . import place
 from .books import counters, history
 from .connection import check_version, rows, translated, value
 from .findings import Finding, State, broken, fine, unusable, warning
-from .holders import holders, is_locked
+from .holders import holders
+from .onlooker import BUSY_S, explained, is_shared, log_of, opened, strange_log
 from .schema import SCHEMA, create, versions
 
 FILES: Final = ("", "-wal", "-shm", ".lock", ".wake")
 """What belongs to a database, by what is put after its name."""
-LONG_LOG: Final = 128 * 1024 * 1024
-"""Bytes of a log that nobody copies: a runtime does it at 32 MiB, and waits for readers at 64."""
 LITTLE_SPACE: Final = 64 * 1024 * 1024
 """Bytes left on the disk: less than one copy of a long log."""
-BUSY_S: Final = 5.0
 
 Tell = Callable[[str, int, int], object]
 """Told what is looked at, how much of it is done, and how much there is; 0 where that is not known."""
@@ -58,12 +55,12 @@ def examine(
     if found.state is not State.OK:
         return
     try:
-        with translated(path, BUSY_S), closing(_opened(path)) as db:
+        with translated(path, BUSY_S), closing(opened(path)) as db:
             yield from _inside(path, db, now_us, tell)
     except StoreError as error:
         if isinstance(error, CannotOpen):
             raise
-        yield _explained(path, unusable("file", str(error)))
+        yield explained(path, unusable("file", str(error)))
 
 
 # ---------------------------------------------------------------- around it
@@ -116,59 +113,17 @@ def _looked_at(path: str) -> Finding:
     except CannotOpen:
         raise
     except StoreError as error:
-        return _explained(path, unusable("file", str(error)))
+        return explained(path, unusable("file", str(error)))
     if not ours:
         return warning("file", f"{path} is an empty database", "the first runtime that opens it makes the tables")
     return fine("file", f"{path} is a callsheet database")
-
-
-# ---------------------------------------------------------------- opening it
-
-
-def _opened(path: str) -> apsw.Connection:
-    """
-    A connection that makes no file, whoever else has the database open.
-
-    Where somebody has, it is one more of those that share its memory. Where nobody has, no locks are needed: the log is read
-    with an index of our own, whatever a killed process left of its; without a log the file says everything.
-    """
-    if _is_shared(path):
-        db = _connection(path, "")
-    elif _size(f"{path}-wal"):
-        db = _connection(path, "&vfs=unix-none")
-        db.execute(
-            "pragma locking_mode = exclusive"
-        ).fetchall()  # in WAL mode: the index is kept in memory, not in a file
-    else:
-        db = _connection(path, "&immutable=1")
-    db.set_busy_timeout(int(BUSY_S * 1000))
-    db.execute("pragma query_only = on; pragma trusted_schema = off; pragma mmap_size = 0").fetchall()
-    return db
-
-
-def _connection(path: str, how: str) -> apsw.Connection:
-    uri = f"file:{quote(path)}?mode=ro{how}"
-    return apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
-
-
-def _is_shared(path: str) -> bool:
-    """Whether any process has it open; where the system does not tell, whether one had."""
-    shared = Path(f"{path}-shm")
-    return shared.exists() and is_locked(shared, "POSIX") is not False
-
-
-def _size(path: str) -> int:
-    try:
-        return Path(path).stat().st_size
-    except OSError:
-        return 0
 
 
 # ---------------------------------------------------------------- inside it
 
 
 def _inside(path: str, db: apsw.Connection, now_us: int, tell: Tell) -> Iterator[Finding]:
-    alone = not _is_shared(path)
+    alone = not is_shared(path)
     schema, min_reader = versions(db)
     yield _version(path)
     yield _schema(schema, min_reader)
@@ -178,18 +133,18 @@ def _inside(path: str, db: apsw.Connection, now_us: int, tell: Tell) -> Iterator
     tell("integrity", 0, 0)
     wrong = [str(each) for (each,) in rows(db, "pragma quick_check(5)")]
     if wrong != ["ok"]:
-        yield _explained(path, unusable("integrity", f"its pages are damaged: {wrong[0]}", "restore a backup"))
+        yield explained(path, unusable("integrity", f"its pages are damaged: {wrong[0]}", "restore a backup"))
         return
-    if (stranger := _strange_log(path, db)) is not None:
+    if (stranger := strange_log(path, db)) is not None:
         yield stranger
         return
     yield fine("integrity", f"its {value(db, 'pragma page_count'):,} pages are as they should be")
-    yield _log(path)
+    yield log_of(path)
     if not missing:
         yield counters(db, tell)
         yield from history(db, tell)
         yield from holders(path, db, now_us)
-    if alone and _is_shared(path):
+    if alone and is_shared(path):
         yield warning(
             "watch", "somebody opened it while it was looked at: what is said of its books may be wrong", "look again"
         )
@@ -238,52 +193,3 @@ def _parts(db: apsw.Connection) -> set[str]:
             f"column {table}.{column}" for (column,) in rows(db, "select name from pragma_table_info(?)", (table,))
         }
     return found
-
-
-# ---------------------------------------------------------------- its log
-
-
-def _log(path: str) -> Finding:
-    size = _size(f"{path}-wal")
-    if size > LONG_LOG:
-        return warning(
-            "log",
-            f"its log has grown to {size // 1024**2:,} MiB",
-            "end the program that has been reading from it all the time",
-        )
-    return fine("log", f"its log has {size // 1024:,} KiB" if size else "its log is empty")
-
-
-def _explained(path: str, found: Finding) -> Finding:
-    """A finding of damage, unless it is the log that does not belong to the file."""
-    if not _size(f"{path}-wal"):
-        return found
-    try:
-        with closing(place.as_it_is(path)) as alone:
-            good = rows(alone, "pragma quick_check(1)") == [("ok",)] and versions(alone)
-    except (apsw.Error, KeyError):
-        return found
-    return _of_another(path) if good else found
-
-
-def _of_another(path: str) -> Finding:
-    return unusable(
-        "log",
-        f"the log {path}-wal does not belong to the database beside it, which is whole without it",
-        f"find out where it comes from, then move {path}-wal and {path}-shm away while no program has the database open",
-    )
-
-
-def _strange_log(path: str, db: apsw.Connection) -> Finding | None:
-    """Whether the log tells of another database: the numbers of lanes and runtimes only grow, and never change."""
-    if not _size(f"{path}-wal"):
-        return None
-    try:
-        with closing(place.as_it_is(path)) as alone:
-            for known in ("select id, boot_id from boots", "select id, jobs || queue || task || schema from lanes"):
-                before, now = dict(rows(alone, known)), dict(rows(db, known))
-                if any(now.get(number) != name for number, name in before.items()):
-                    return _of_another(path)
-    except apsw.Error:  # half of the log was copied into it: then only both together say anything
-        return None
-    return None

@@ -336,7 +336,7 @@ def test_a_disk_that_is_almost_full(store: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_a_log_that_nobody_copies(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has grown long: somebody reads all the time."""
-    monkeypatch.setattr("callsheet.store.sqlite.doctor.LONG_LOG", 4_096)
+    monkeypatch.setattr("callsheet.store.sqlite.onlooker.LONG_LOG", 4_096)
     left = one_left_by_a_kill(store)
 
     assert "warning  log: its log has grown to" in looked_at(left).out
