@@ -149,10 +149,10 @@ class Direct:
             self.is_open = False
             inside, self._inside = self._inside, None
             if inside is not None:
-                inside.store.close()
-                inside.bell.close()
                 while inside.free:
                     _close_one(inside.free)
+                inside.store.close()  # the last connection takes the log away, and only one that writes can
+                inside.bell.close()
 
     def _write(self, commands: Sequence[Command]) -> Sequence[Answer]:
         inside = self._opened()

@@ -319,6 +319,25 @@ async def test_an_event_says_where_and_as_what(mock_clock: trio.abc.Clock) -> No
     assert "2027-01-15T12:00:00+00:00" == events[3].at.isoformat()
 
 
+async def test_a_crash_is_told_by_whoever_takes_the_run_back(mock_clock: trio.abc.Clock) -> None:
+    """With why: that its process died, and what five deaths in a row lead to."""
+    jobs = declared()
+    events = listening(jobs)
+
+    async with simulate(jobs, store="sqlite") as world:
+        world.script("work", [Sleep(3, Die())] * 5)
+        first = world.runtime.boot_id
+        await jobs.enqueue("work", trace_id="t-1")
+        await world.advance(minutes=5)
+
+    crashed = [e for e in events if e.kind == "crashed"]
+    assert [3_000_000] * 5 == [e.took_us for e in crashed]
+    assert [*["crashed"] * 4, "poisoned: 5 crashes in a row"] == [e.cause for e in crashed]
+    assert "poisoned: 5 crashes in a row" == events[-1].cause
+    assert {"t-1"} == {e.trace_id for e in events}
+    assert first not in {e.boot_id for e in crashed}
+
+
 async def test_nothing_secret_is_in_an_event(mock_clock: trio.abc.Clock) -> None:
     """Payloads, results and keys stay with the run."""
     jobs = declared()

@@ -250,9 +250,9 @@ async def test_many_requests_are_one_span(autojump_clock: trio.abc.Clock, spans:
         await jobs.enqueue_many([jobs.entry("last"), jobs.entry("other")])
         await runtime.until_idle()
 
-    assert ["enqueue last", *["  run last"] * 3, "enqueue", "  run last", "  run other", "    in the thread"] == (
-        spans.tree()
-    )
+    tree = spans.tree()
+    assert ["enqueue last", *["  run last"] * 3, "enqueue"] == tree[:5]
+    assert {"  run last", "  run other", "    in the thread"} == set(tree[5:])
     counts = [(span.attributes or {}).get("messaging.batch.message_count") for span in spans.all()]
     assert [3, 2] == [count for count in counts if count]
 

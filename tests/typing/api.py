@@ -4,6 +4,7 @@ What a type checker makes of the public names. This file is checked (`make check
 Rule: use the package as a user would, and say with `assert_type` what must come out.
 """
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import assert_type
@@ -33,6 +34,12 @@ guarded = callsheet.Jobs("guarded", policy=policy)
 callsheet.Jobs("wrong", policy=waits)  # type: ignore[arg-type]
 with callsheet.acting_as(object()):
     assert_type(guarded.config.guarded, bool)
+
+kept = callsheet.Retention(succeeded=timedelta(days=7), canceled=60)
+assert_type(kept.succeeded, float | None)
+callsheet.Jobs("kept", retention=kept)
+callsheet.Retention(succeeded="7 days")  # type: ignore[arg-type]
+callsheet.Jobs("wrong", retention=60)  # type: ignore[arg-type]
 
 
 @jobs.task("double")
@@ -161,6 +168,32 @@ async def use() -> None:
         assert_type(callsheet.Jobs.current(), callsheet.Jobs)
         assert_type(jobs.is_working, bool)
         assert_type(callsheet.AttemptStopped("canceled").reason, str)
+
+
+def hears(event: callsheet.Event) -> None:
+    assert_type(event.kind, callsheet.EventKind)
+    assert_type(event.at, datetime)
+
+
+async def waits_for(event: callsheet.Event) -> None:
+    """Nobody would wait for it."""
+
+
+async def observe() -> None:
+    """Listeners, streams, settings, and the page for Prometheus."""
+    assert_type(jobs.on_event(hears, kinds=["failed", callsheet.EventKind.RETRYING]), Callable[[], None])
+    jobs.on_event(waits_for)  # type: ignore[arg-type]
+    async with jobs.events(limit=10) as events:
+        assert_type(events, callsheet.Stream[callsheet.Event])
+        assert_type(events.lost, int)
+        async for event in events:
+            hears(event)
+    assert_type(jobs.dropped_listeners, tuple[callsheet.DroppedListener, ...])
+    quiet = callsheet.Observability(enqueue=False, execution="debug", retry=30, traces=True)
+    assert_type(callsheet.Jobs("quiet", observability=quiet).observability.retry, str | None)
+    callsheet.Observability(enqueue=1.5)  # type: ignore[arg-type]
+    callsheet.Observability(traces="yes")  # type: ignore[arg-type]
+    assert_type(callsheet.prometheus_text(await jobs.snapshot(), await guarded.snapshot()), str)
 
 
 def when(at: datetime) -> None:
