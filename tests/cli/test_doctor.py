@@ -19,6 +19,7 @@ from callsheet.store.records import Now
 from callsheet.store.sqlite import SqliteStore, holders, schema
 from callsheet.store.sqlite.books import counters, history
 from callsheet.store.sqlite.doctor import examine
+from callsheet.store.sqlite.onlooker import is_shared
 
 from . import callboard
 from .shell import Done, call, process, started
@@ -439,6 +440,19 @@ def test_progress_is_told(store: Path) -> None:
 
     db.close()
     assert [("counters", 0, 0), ("history", 0, 8)] == told
+
+
+def test_who_works_on_it_is_joined(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its locks are heeded while a runtime is there, and where the system does not tell whether one is."""
+    left = one_left_by_a_kill(store)
+
+    async def work() -> bool:
+        async with open_runtime(store, callboard.jobs, grace=0):
+            return is_shared(str(store))
+
+    assert (True, False) == (trio.run(work), is_shared(str(left)))
+    monkeypatch.setattr(holders, "LOCKS", store.parent / "nothing")
+    assert (False, True) == (is_shared(str(store)), is_shared(str(left)))
 
 
 def test_the_lock_is_not_touched(store: Path) -> None:
