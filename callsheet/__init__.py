@@ -103,6 +103,8 @@ if TYPE_CHECKING:
     from .observe.event import EventKind as EventKind
     from .observe.observability import Observability as Observability
     from .observe.prometheus import prometheus_text as prometheus_text
+    from .open_options import OpenOptions as OpenOptions
+    from .opening import open_runtime as open_runtime
     from .options import TaskOptions as TaskOptions
     from .queue import Queue as Queue
     from .queues import Queues as Queues
@@ -113,9 +115,7 @@ if TYPE_CHECKING:
     from .runs import RunDetails as RunDetails
     from .runs import RunQuery as RunQuery
     from .runs import Runs as Runs
-    from .runtime import OpenOptions as OpenOptions
     from .runtime import Runtime as Runtime
-    from .runtime import open_runtime as open_runtime
     from .snapshot import JobsSnapshot as JobsSnapshot
     from .snapshot import Stats as Stats
     from .store.errors import CallsheetError as CallsheetError
@@ -199,8 +199,8 @@ _HOME: Final[dict[str, str]] = {
     "EnqueueOptions": "callsheet.enqueue",
     "EnqueueResult": "callsheet.enqueue",
     "Runtime": "callsheet.runtime",
-    "open_runtime": "callsheet.runtime",
-    "OpenOptions": "callsheet.runtime",
+    "open_runtime": "callsheet.opening",
+    "OpenOptions": "callsheet.open_options",
     "RunDetails": "callsheet.runs",
     "Page": "callsheet.runs",
     "CancelResult": "callsheet.runs",

@@ -2,7 +2,7 @@
 Who stands in the tree of a runtime, and what each of them is made of.
 
 Rule: here the declarations (Jobs, tasks, queues) meet the actors; nothing here runs by itself.
-Not here: opening and closing (`runtime`).
+Not here: opening and closing (`opening`).
 """
 
 from __future__ import annotations

@@ -53,7 +53,8 @@ from .task import Task
 
 if TYPE_CHECKING:
     from .client.client import Client
-    from .runtime import OpenOptions, Runtime
+    from .open_options import OpenOptions
+    from .runtime import Runtime
     from .store.contract import Store
 
 P = TypeVar("P")
@@ -268,7 +269,7 @@ class Jobs:
         self, store: str | os.PathLike[str] | Store, **options: Unpack[OpenOptions]
     ) -> AsyncIterator[Runtime]:
         """As `open_runtime(store, self, …)`: run these jobs on `store` while the block runs."""
-        from .runtime import open_runtime
+        from .opening import open_runtime
 
         async with open_runtime(store, self, **options) as runtime:
             yield runtime

@@ -3,7 +3,7 @@ What a runtime says in the store of the Jobs that it runs, for clients that do n
 
 Rule 1: plain JSON with a version; whoever reads a newer one says so, and reads no part of it.
 Rule 2: what comes back is a declaration without handlers: it names, checks and shows, and can run nothing.
-Not here: when it is said (`runtime`), where it is kept (the store).
+Not here: when it is said (`opening`), where it is kept (the store).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A runtime as a process of its own: from opening to the end, signals and handlers
 Rule 1: once it is asked to stop it ends, whatever a handler does: what ignores its cancellation is waited for a while longer,
 then named and left. By then everything acknowledged is durable.
 Rule 2: the monitor's secret is shown to a person only: what is not a terminal is a log.
-Not here: what was typed (`run`), how a runtime stops (`callsheet.runtime`).
+Not here: what was typed (`run`), how a runtime stops (`callsheet.opening`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from attrs import define
 from ..actors.cancellation import raise_as_it_was, single
 from ..actors.seams import Seams
 from ..jobs import Jobs
-from ..runtime import Runtime, open_runtime
+from ..opening import open_runtime
+from ..runtime import Runtime
 from .paper import Paper, is_terminal
 from .statuses import OK, SOFTWARE
 from .text import counted, escaped, listed

@@ -40,7 +40,7 @@ EVERY: Final = frozenset(EventKind)
 DROPPED_KEPT: Final = 100
 """Listeners that were dropped and are still shown, the last ones."""
 
-Listener: TypeAlias = Callable[[Event], object]
+Listener: TypeAlias = Callable[[Event], None]
 
 
 @frozen
@@ -60,7 +60,7 @@ class _Ear:
     """One listener."""
 
     kinds: frozenset[EventKind]
-    listener: Listener
+    listener: Callable[[Event], object]
     boot_id: str | None
     """Of the one runtime that it listens to; None: to all, and to clients."""
 

@@ -10,7 +10,7 @@ Not here: who is told (`bus`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from attrs import define, field, frozen
 
@@ -30,7 +30,7 @@ from ..store.contract import (
     Settle,
     Settled,
 )
-from ..store.records import Lane, OutcomeKind, Status
+from ..store.records import Error, Lane, OutcomeKind, Status
 from .event import Event, EventKind
 
 ENDS: Final[Mapping[OutcomeKind, EventKind]] = {
@@ -105,24 +105,18 @@ class Teller:
                 continue
             if found is not None:
                 if not (command.once and new.replay_of is not None):  # else nobody asked for more than there is
-                    events.add(EventKind.DEDUPED, found.id, found, attempt=found.attempt, status=found.status)
+                    events.add(EventKind.DEDUPED, found.id, found, found.attempt, found.status)
                 continue
-            born: dict[str, Any] = {"attempt": 0, "status": new.status}
-            if new.status is Status.SCHEDULED:
-                born["due_us"] = new.due_us
-            if new.replay_of is None:
-                events.add(EventKind.ENQUEUED, new.id, new, **born)
-            else:
-                events.add(EventKind.REPLAYED, new.id, new, cause=new.reason, replay_of=new.replay_of, **born)
+            kind = EventKind.ENQUEUED if new.replay_of is None else EventKind.REPLAYED
+            due_us = new.due_us if new.status is Status.SCHEDULED else None
+            events.add(kind, new.id, new, 0, new.status, cause=new.reason, due_us=due_us, replay_of=new.replay_of)
         return events.made
 
     def _claimed(self, answer: ClaimedRuns) -> list[Event]:
         events = _Events(self)
         for run in answer.runs:
             waited_us = max(0, run.started_us - max(run.created_us, run.due_us))
-            events.add(
-                EventKind.STARTED, run.run_id, run, attempt=run.attempt, status=Status.RUNNING, waited_us=waited_us
-            )
+            events.add(EventKind.STARTED, run.run_id, run, run.attempt, Status.RUNNING, waited_us=waited_us)
         return events.made
 
     def _settled(self, command: Settle, answer: Settled) -> list[Event]:
@@ -139,8 +133,8 @@ class Teller:
                 verdict.outcome,
                 one.run_id,
                 one.run,
-                attempt=one.attempt,
-                status=status,
+                one.attempt,
+                status,
                 started_us=one.run.started_us,
                 cause=verdict.cause,
                 error=verdict.error,
@@ -155,8 +149,8 @@ class Teller:
                 OutcomeKind.CANCELED,
                 answer.run_id,
                 _Known(answer.lane, answer.trace_id),
-                attempt=answer.attempt,
-                status=Status.CANCELED,
+                answer.attempt,
+                Status.CANCELED,
                 started_us=answer.started_us if answer.was is Status.RUNNING else None,
                 cause=command.cause,
             )
@@ -169,8 +163,8 @@ class Teller:
                 run.outcome,
                 run.run_id,
                 run,
-                attempt=run.attempt,
-                status=run.status,
+                run.attempt,
+                run.status,
                 started_us=run.started_us,
                 cause=run.cause,
             )
@@ -179,7 +173,7 @@ class Teller:
     def _noted(self, command: NoteRunning, answer: Noted) -> list[Event]:
         events, run = _Events(self), command.run
         if answer.held and command.stuck_since_us is not None and run is not None:
-            events.add(EventKind.STUCK, run.run_id, run, attempt=run.attempt, status=Status.RUNNING)
+            events.add(EventKind.STUCK, run.run_id, run, run.attempt, Status.RUNNING)
         return events.made
 
 
@@ -210,37 +204,59 @@ class _Events:
     teller: Teller
     made: list[Event] = field(factory=list)
 
-    def add(self, kind: EventKind, run_id: str, run: _Placed, **facts: Any) -> None:
+    def add(
+        self,
+        kind: EventKind,
+        run_id: str,
+        run: _Placed,
+        attempt: int,
+        status: Status,
+        *,
+        cause: str | None = None,
+        error: Error | None = None,
+        waited_us: int | None = None,
+        took_us: int | None = None,
+        due_us: int | None = None,
+        replay_of: str | None = None,
+    ) -> None:
         """It happened."""
         teller, lane = self.teller, run.lane
         if kind in teller.kinds and lane.jobs == teller.jobs:
-            queue = lane.queue.partition("/")[2]
-            self.made.append(
-                Event(
-                    kind,
-                    teller.at_us,
-                    lane.jobs,
-                    queue,
-                    lane.task,
-                    run_id,
-                    trace_id=run.trace_id,
-                    boot_id=teller.boot_id,
-                    **facts,
-                )
+            event = Event(
+                kind,
+                teller.at_us,
+                lane.jobs,
+                lane.queue.partition("/")[2],
+                lane.task,
+                run_id,
+                attempt,
+                status,
+                run.trace_id,
+                cause,
+                error,
+                waited_us,
+                took_us,
+                due_us,
+                replay_of,
+                teller.boot_id,
             )
+            self.made.append(event)
 
     def ended(
         self,
         outcome: OutcomeKind,
         run_id: str,
         run: _Placed,
-        *,
+        attempt: int,
         status: Status,
+        *,
         started_us: int | None,
-        **facts: Any,
+        cause: str | None,
+        error: Error | None = None,
+        due_us: int | None = None,
     ) -> None:
         """An attempt did, or what waited for one."""
         took_us = None if started_us is None else max(0, self.teller.at_us - started_us)
-        self.add(ENDS[outcome], run_id, run, status=status, took_us=took_us, **facts)
+        self.add(ENDS[outcome], run_id, run, attempt, status, cause=cause, error=error, took_us=took_us, due_us=due_us)
         if status in THEN:
-            self.add(THEN[status], run_id, run, status=status, **facts)
+            self.add(THEN[status], run_id, run, attempt, status, cause=cause, error=error, due_us=due_us)

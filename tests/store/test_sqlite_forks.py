@@ -6,6 +6,8 @@ import itertools
 import multiprocessing
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,49 +99,36 @@ def test_p1_parent_and_child_write_at_the_same_time(tmp_path: Path) -> None:
     store = opened(path)
     stop = threading.Event()
     made: list[str] = []
-    errors: list[BaseException] = []
 
     def write() -> None:
-        try:
-            for n in itertools.count():
-                if stop.is_set():
-                    return
-                put(store, f"parent-{n:05}")
-                made.append(f"parent-{n:05}")
-        except BaseException as error:
-            errors.append(error)
+        for n in itertools.count():
+            if stop.is_set():
+                return
+            put(store, f"parent-{n:05}")
+            made.append(f"parent-{n:05}")
 
     def read() -> None:
         reader = store.reader()
-        try:
-            while not stop.is_set():
-                reader.counts()
-        except BaseException as error:
-            errors.append(error)
+        while not stop.is_set():
+            reader.counts()
         reader.close()
 
-    def work(name: int) -> Callable[[], list[str]]:
-        def do() -> list[str]:
-            mine, names = opened(path), [f"child-{name}-{n:02}" for n in range(10)]
-            for each in names:
-                put(mine, each)
-            return names
+    def work(name: int) -> list[str]:
+        mine, names = opened(path), [f"child-{name}-{n:02}" for n in range(10)]
+        for each in names:
+            put(mine, each)
+        return names
 
-        return do
-
-    threads = [threading.Thread(target=write), threading.Thread(target=read)]
-    for each in threads:
-        each.start()
-    children = [Child(work(n)) for n in range(5)]
-    for child in children:
-        made += child.go()
-        child.end()
-    stop.set()
-    for each in threads:
-        each.join()
+    with ThreadPoolExecutor(2) as threads:
+        calls = [threads.submit(write), threads.submit(read)]
+        for child in [Child(partial(work, n)) for n in range(5)]:
+            made += child.go()
+            child.end()
+        stop.set()
+        for each in calls:
+            each.result()
     store.close()
 
-    assert [] == errors
     assert sorted(made) == stored(path)
 
 
