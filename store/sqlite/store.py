@@ -104,7 +104,7 @@ class SqliteStore:
 
     @property
     def busy_s(self) -> float:
-        """How long it waits for somebody else's transaction. What is set holds for writes; readers keep to what it began with."""
+        """How long it waits for somebody else's transaction. To set it changes nothing for readers."""
         return self._patience.most_s
 
     @busy_s.setter
