@@ -7,7 +7,6 @@ Rule: a URL says which; nothing is opened or made here.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from .store.contract import Store
 from .store.errors import CannotOpen
