@@ -7,6 +7,7 @@ Rule: a URL says which; nothing is opened or made here.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from .store.contract import Store
 from .store.errors import CannotOpen
@@ -51,6 +52,6 @@ def sqlite_path(where: str | os.PathLike[str]) -> str:
     if separator and scheme != "sqlite":
         raise CannotOpen(f"{scheme}://…", f"this release has no store for {scheme}: URLs")
     path = path.removeprefix("sqlite:///")
-    return (
-        path if not path or path.startswith("file:") else os.path.abspath(path)
-    )  # those are refused when it is opened
+    if not path or path.startswith("file:"):  # refused when it is opened
+        return path
+    return str(Path(path).absolute())
