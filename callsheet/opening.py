@@ -141,7 +141,9 @@ async def _working(
             if signals is not None:
                 runtime.system.stage.spawn(partial(obey, runtime, signals), "signals")
             if runtime.ear is not None:
-                runtime.system.stage.spawn(partial(runtime.ear.listen, partial(_look_around, runtime)), "wake")
+                # what is new is claimed first; whatever else was written may wait until that is under way
+                listen = partial(runtime.ear.listen, runtime.wake_queues, partial(_look_around, runtime))
+                runtime.system.stage.spawn(listen, "wake")
             with trio.move_on_after(INTRODUCE_S, shield=True):  # a block that is cancelled already begins all the same
                 await runtime.journal.introduced.wait()
             yield
@@ -170,9 +172,9 @@ def _prepare(runtime: Runtime, system: ActorSystem) -> None:
 
 def _look_around(runtime: Runtime) -> None:
     """Somebody wrote, perhaps."""
-    journal = runtime.system.stage.whereis(paths.JOURNAL)
-    if journal is not None:
-        journal.tell_control(LookAround())
+    journal = runtime.system.stage.registry.get(paths.JOURNAL)
+    if journal is not None and not journal.closed:  # others write on while we close
+        journal.ref.tell_control(LookAround())
 
 
 def _forget(runtime: Runtime, previous: Token[Runtime]) -> None:
