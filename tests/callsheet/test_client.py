@@ -829,3 +829,17 @@ def test_a_reader_that_is_opened_while_a_write_has_waited_is_as_patient_as_other
 
     assert [5.0] == waits
     client.close()
+
+
+def test_threads_do_not_queue_up_behind_one_that_cannot_open_it(
+    shop: Shop, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is told that the store is busy in its own time, not one after the other."""
+    monkeypatch.setattr(direct, "BUSY_S", 0.01)
+    client = shop.jobs.client(path)
+
+    with client.port._opening, pytest.raises(StoreBusy):  # another thread is at it
+        client.stats()
+
+    assert 0 == client.stats().total
+    client.close()
