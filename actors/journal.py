@@ -231,6 +231,8 @@ class Journal(Actor[JournalMessage]):
 
     async def on_stop(self) -> None:
         """When we are told to stop: write everything that waits by now, then sign off."""
+        if self._state.look is not None:
+            self._state.look.cancel()
         if self.cell.stopping:
             waiting = [each for each in self.cell.mailbox.take_now() if isinstance(each, Write)]
             if self._state.works:
@@ -250,6 +252,8 @@ class Journal(Actor[JournalMessage]):
     async def _look_around(self) -> None:
         """Whoever waits for what others do is told; in a quiet moment the store may tidy up."""
         state, self._must_look = self._state, False
+        if self.cell.stopping:
+            return
         try:
             changed = await state.writer.call(partial(_look, state.store, quiet=not state.hand))
         except Exception as error:  # noqa: BLE001 -- the next look may do better; a store that refuses is shown elsewhere
@@ -348,8 +352,8 @@ def _look(store: Store, *, quiet: bool) -> bool:
 
 
 def _goes_ahead(message: object) -> bool:
-    """Whether room is made for it, always: it ends or cancels something."""
-    return isinstance(message, Write) and type(message.command) in KEPT
+    """Whether room is made for it, always: it ends or cancels something, or takes none."""
+    return isinstance(message, LookAround) or (isinstance(message, Write) and type(message.command) in KEPT)
 
 
 def _fail(writes: Sequence[Write], error: Exception) -> None:
