@@ -15,7 +15,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 import trio
 from attrs import define, field, frozen
@@ -123,6 +123,9 @@ class JournalState:
 @frozen
 class LookAround:
     """Others may have written."""
+
+    may_be_lost: ClassVar[bool] = True
+    """At the end: whoever opens the store next looks by itself."""
 
 
 JournalMessage: TypeAlias = Write | LookAround
