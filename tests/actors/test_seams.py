@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from time import sleep
+
 import trio
 import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callsheet.actors.seams import RandomIds, Seams, SystemClock, crockford
+from callsheet.actors.seams import RandomIds, Seams, SharedIds, SystemClock, crockford
 
 
 def test_ids_sort_in_the_order_they_were_made() -> None:
@@ -108,3 +111,23 @@ def test_an_id_is_the_whole_number_also_where_its_kept_part_changes() -> None:
 
     first, later = 5 << 80 | bits, 9 << 80 | bits
     assert [crockford(number) for number in (first, first + 1, first + 2, first + 3, later, later + 1)] == made
+
+
+def test_ids_for_threads_are_made_one_at_a_time() -> None:
+    """No two threads are given one id, whatever they are in the middle of."""
+    inside: list[int] = []
+    met: list[int] = []
+
+    def bits(n: int) -> int:
+        inside.append(n)
+        sleep(0.0001)  # long enough for any other thread to come by
+        met.append(len(inside))
+        inside.pop()
+        return len(met)
+
+    ids = SharedIds(bits)
+    with ThreadPoolExecutor(8) as threads:
+        made = list(threads.map(lambda n: ids.run_id(n * 1_000), range(400)))
+
+    assert 400 == len(set(made))
+    assert {1} == {*met}

@@ -52,10 +52,14 @@ from callsheet import (
     UnknownQueue,
     UnknownTask,
     WaitTimeout,
+    open_runtime,
 )
+from callsheet.actors.seams import Seams
+from callsheet.actors.writer import InlineWriter
 from callsheet.client import client as client_module
 from callsheet.client import direct
 from callsheet.store.contract import Publish
+from callsheet.store.memory import MemoryStore
 from callsheet.store.records import Now, Owner, Published
 from callsheet.store.sqlite import SqliteStore
 from callsheet.store.sqlite import store as store_module
@@ -425,10 +429,22 @@ def test_definitions_are_read_again_after_a_deploy(shop: Shop, path: Path, monke
 # ---------------------------------------------------------------- beside a runtime
 
 
-async def test_whoever_is_told_that_a_runtime_is_open_finds_it_in_the_store(shop: Shop, path: Path) -> None:
+class SlowWriter(InlineWriter):
+    async def call(self, what: Callable[[], T]) -> T:
+        await trio.sleep(0.1)
+        return await super().call(what)
+
+
+async def test_whoever_is_told_that_a_runtime_is_open_finds_it_in_the_store(
+    shop: Shop, autojump_clock: trio.abc.Clock
+) -> None:
     """A client without the code may follow at once."""
-    async with shop.jobs.open(path) as runtime:
-        said = await runtime.read(lambda reader: reader.published())
+    store, seams = MemoryStore(), Seams.seeded(1)
+    seams.writer = SlowWriter()
+    async with open_runtime(store, shop.jobs, seams=seams):
+        reader = store.reader()
+        said = reader.published()
+        reader.close()
 
     assert ["acme/shop"] == [each.jobs for each in said]
 
