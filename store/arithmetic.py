@@ -31,6 +31,7 @@ from .records import (
     OutcomeKind,
     QueueOverride,
     Run,
+    Schedule,
     Status,
     Verdict,
 )
@@ -174,6 +175,13 @@ def override_after(was: QueueOverride | None, command: SetQueue, now: Now) -> Qu
         kept = QueueOverride(command.queue, kept.paused)
     said: dict[str, Any] = {name: getattr(command, name) for name in ("paused", *_LIMITS)}
     return evolve(kept, updated_us=now.steady_us, **{name: each for name, each in said.items() if each is not None})
+
+
+def schedule_after(was: Schedule | None, said: Schedule, now: Now) -> Schedule:
+    """What is stored of a schedule after a SetSchedule: what was said, and what the store keeps."""
+    created_us = now.steady_us if was is None else was.created_us
+    version = 1 if was is None else was.version + 1
+    return evolve(said, version=version, created_us=created_us, updated_us=now.steady_us)
 
 
 def deaths_after(deaths: int, outcome: OutcomeKind) -> int:

@@ -19,11 +19,13 @@ from .records import (
     Clock,
     Count,
     Due,
+    Fired,
     History,
     Published,
     QueueOverride,
     Run,
     RunFilter,
+    Schedule,
     Snapshot,
     Status,
 )
@@ -90,6 +92,18 @@ class MemoryReader:
         with tables.lock:
             return tuple([tables.definitions[jobs] for jobs in sorted(tables.definitions)])
 
+    def schedules(self, jobs: str | None = None) -> tuple[Schedule, ...]:
+        """Those of one Jobs instance, or all."""
+        tables = self._open()
+        with tables.lock:
+            return tuple([tables.schedules[place] for place in sorted(tables.schedules) if jobs in (None, place[0])])
+
+    def fires(self, jobs: str, key: str, limit: int) -> tuple[Fired, ...]:
+        """What was done about the last times of a schedule, newest first."""
+        tables = self._open()
+        with tables.lock:
+            return tables.fires.get((jobs, key), ())[::-1][:limit]
+
     def snapshot(self, *, limit: int, where: RunFilter = EVERY) -> Snapshot:
         """Counters, newest runs, runtimes, overrides and what was pruned."""
         tables = self._open()
@@ -123,6 +137,7 @@ def matches(run: Run, where: RunFilter) -> bool:
         (where.idempotency_key, run.idempotency_key),
         (where.trace_id, run.trace_id),
         (where.replay_of, run.replay_of),
+        (where.schedule_key, run.schedule_key),
     )
     return (
         all(wanted is None or wanted == has for wanted, has in asked)
