@@ -160,7 +160,7 @@ def hand_back(runs: Sequence[Claimed]) -> Settle:
 
 def settlement(run: Claimed, verdict: Verdict, progress: bytes | None = None) -> Settlement:
     """The guarded end of the attempt that `run` was claimed for, with what it told of itself last."""
-    return Settlement(run.run_id, run.attempt, run.claim_id, run.fence, verdict, progress)
+    return Settlement(run.run_id, run.attempt, run.claim_id, run.fence, verdict, progress, run)
 
 
 def hand_back_for_nobody(runs: Sequence[Claimed]) -> Write:

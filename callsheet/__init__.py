@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from .actors.ref import Ref as Ref
     from .actors.reply import Request as Request
     from .actors.seams import Seams as Seams
+    from .actors.stream import Stream as Stream
     from .actors.undelivered import Why as Why
     from .actors.watch import Down as Down
     from .actors.watch import Restarted as Restarted
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
     from .errors import NotOpen as NotOpen
     from .errors import NotPublished as NotPublished
     from .errors import NotRegistered as NotRegistered
+    from .errors import PolicyDenied as PolicyDenied
     from .errors import ResultNotKept as ResultNotKept
     from .errors import RunFailed as RunFailed
     from .errors import RunNotFinished as RunNotFinished
@@ -88,10 +90,21 @@ if TYPE_CHECKING:
     from .errors import WaitTimeout as WaitTimeout
     from .explain import Explanation as Explanation
     from .explain import Reason as Reason
+    from .guard import Access as Access
+    from .guard import Action as Action
+    from .guard import Policy as Policy
+    from .guard import acting_as as acting_as
     from .job import Job as Job
     from .jobs import Jobs as Jobs
     from .monitor import CannotListen as CannotListen
     from .monitor import Monitor as Monitor
+    from .observe.bus import DroppedListener as DroppedListener
+    from .observe.event import Event as Event
+    from .observe.event import EventKind as EventKind
+    from .observe.observability import Observability as Observability
+    from .observe.prometheus import prometheus_text as prometheus_text
+    from .open_options import OpenOptions as OpenOptions
+    from .opening import open_runtime as open_runtime
     from .options import TaskOptions as TaskOptions
     from .queue import Queue as Queue
     from .queues import Queues as Queues
@@ -102,9 +115,7 @@ if TYPE_CHECKING:
     from .runs import RunDetails as RunDetails
     from .runs import RunQuery as RunQuery
     from .runs import Runs as Runs
-    from .runtime import OpenOptions as OpenOptions
     from .runtime import Runtime as Runtime
-    from .runtime import open_runtime as open_runtime
     from .snapshot import JobsSnapshot as JobsSnapshot
     from .snapshot import Stats as Stats
     from .store.errors import CallsheetError as CallsheetError
@@ -119,6 +130,7 @@ if TYPE_CHECKING:
     from .store.errors import PayloadTooLarge as PayloadTooLarge
     from .store.errors import SettingRefused as SettingRefused
     from .store.errors import StoreBusy as StoreBusy
+    from .store.errors import StoreClosed as StoreClosed
     from .store.errors import StoreError as StoreError
     from .store.errors import StoreFull as StoreFull
     from .store.errors import StoreHeld as StoreHeld
@@ -187,8 +199,8 @@ _HOME: Final[dict[str, str]] = {
     "EnqueueOptions": "callsheet.enqueue",
     "EnqueueResult": "callsheet.enqueue",
     "Runtime": "callsheet.runtime",
-    "open_runtime": "callsheet.runtime",
-    "OpenOptions": "callsheet.runtime",
+    "open_runtime": "callsheet.opening",
+    "OpenOptions": "callsheet.open_options",
     "RunDetails": "callsheet.runs",
     "Page": "callsheet.runs",
     "CancelResult": "callsheet.runs",
@@ -202,7 +214,16 @@ _HOME: Final[dict[str, str]] = {
     "Stats": "callsheet.snapshot",
     "Node": "callsheet.tree",
     "Monitor": "callsheet.monitor",
+    "Observability": "callsheet.observe.observability",
+    "Event": "callsheet.observe.event",
+    "EventKind": "callsheet.observe.event",
+    "DroppedListener": "callsheet.observe.bus",
+    "prometheus_text": "callsheet.observe.prometheus",
     "CannotListen": "callsheet.monitor",
+    "Access": "callsheet.guard",
+    "Action": "callsheet.guard",
+    "Policy": "callsheet.guard",
+    "acting_as": "callsheet.guard",
     "Retry": "callsheet.store.policy",
     "Custom": "callsheet.store.policy",
     "RetryPolicy": "callsheet.store.policy",
@@ -223,6 +244,7 @@ _HOME: Final[dict[str, str]] = {
     "StoreError": "callsheet.store.errors",
     "StoreHeld": "callsheet.store.errors",
     "StoreBusy": "callsheet.store.errors",
+    "StoreClosed": "callsheet.store.errors",
     "StoreFull": "callsheet.store.errors",
     "StoreUnavailable": "callsheet.store.errors",
     "CannotOpen": "callsheet.store.errors",
@@ -251,6 +273,7 @@ _HOME: Final[dict[str, str]] = {
     "RunFailed": "callsheet.errors",
     "WaitTimeout": "callsheet.errors",
     "IdempotencyConflict": "callsheet.errors",
+    "PolicyDenied": "callsheet.errors",
     "TooMany": "callsheet.errors",
     "RuntimeGaveUp": "callsheet.errors",
     "Actor": "callsheet.actors.actor",
@@ -285,6 +308,7 @@ _HOME: Final[dict[str, str]] = {
     "Ref": "callsheet.actors.ref",
     "Request": "callsheet.actors.reply",
     "Seams": "callsheet.actors.seams",
+    "Stream": "callsheet.actors.stream",
     "Why": "callsheet.actors.undelivered",
     "Down": "callsheet.actors.watch",
     "Restarted": "callsheet.actors.watch",

@@ -2,7 +2,7 @@
 Who stands in the tree of a runtime, and what each of them is made of.
 
 Rule: here the declarations (Jobs, tasks, queues) meet the actors; nothing here runs by itself.
-Not here: opening and closing (`runtime`).
+Not here: opening and closing (`opening`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from .actors.run import RunActor, Unreadable
 from .actors.scheduler import Scheduler
 from .actors.undelivered import Why
 from .context import Context
+from .guard import as_task
 from .jobs import Jobs, current_jobs, current_runtime
 from .retention import kept_by
 from .store import codec
@@ -184,6 +185,10 @@ def plan_of(runtime: Runtime, task: Task[Any, Any]) -> TaskPlan:
     play = partial(_perform_in_thread if task.is_sync else _perform, runtime, task)
     if runtime.understudy is not None:
         play = partial(_stand_in, runtime.understudy, task, play)
+    if task.jobs.bus.tracing is not None:
+        play = partial(task.jobs.bus.tracing.attempt, task, play)
+    if any(jobs.policy is not None for jobs in runtime.jobs):
+        play = partial(_as_itself, task, play)
     return TaskPlan(task.jobs.identity, task.name, task.policy, play, task.stuck_after_s, runtime.wake_queues)
 
 
@@ -192,6 +197,12 @@ async def _stand_in(
 ) -> object:
     """One call of whoever stands in for a handler."""
     return await understudy(task, actor, _payload(task, actor), partial(play, actor))
+
+
+async def _as_itself(task: Task[Any, Any], play: Callable[[RunActor], Awaitable[object]], actor: RunActor) -> object:
+    """One call of a handler, which asks in its own name where somebody has a policy, not in that of whoever opened."""
+    with as_task(task):
+        return await play(actor)
 
 
 async def _perform(runtime: Runtime, task: Task[Any, Any], actor: RunActor) -> object:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import evolve, frozen
 
+from .observe.observability import Observability
 from .options import OnCrash
 from .queue import Queue
 from .retention import Retention
@@ -37,6 +38,10 @@ class JobsConfig:
     stuck_after: float
     """Seconds."""
     retention: Retention
+    observability: Observability
+    """What is recorded of runs without anybody asking."""
+    guarded: bool
+    """Whether a policy decides who may do what."""
 
     @property
     def identity(self) -> str:
@@ -87,11 +92,13 @@ def config_of(jobs: Jobs) -> JobsConfig:
         jobs.name,
         jobs.namespace,
         tuple(queues),
-        jobs.policy,
+        jobs.retry_policy,
         timeout,
         jobs.max_payload,
         jobs.stuck_after_s,
         jobs.retention,
+        jobs.observability,
+        jobs.policy is not None,
     )
 
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 from attrs import define, evolve, field, frozen
 
 from .actors.seams import Seams
-from .errors import InvalidOption, InvalidSchedule, shown
+from .errors import InvalidOption, InvalidSchedule, PolicyDenied, shown
+from .guard import Action
 from .names import MAX_KEY, check_name
 from .store import codec
 from .store.arithmetic import run_of
@@ -22,6 +23,7 @@ from .store.policy import SECOND_US, check_attempts, seconds
 from .store.records import Clock, Lane, NewRun, Run, Status
 
 if TYPE_CHECKING:
+    from .jobs import Jobs
     from .task import Task
 
 MAX_AHEAD_S: Final = 10 * 365 * 86_400
@@ -66,7 +68,8 @@ class EnqueueResult:
     """
     What `enqueue` acknowledges.
 
-    run_id: of the new run, or of the one that was there. deduped: whether it was there already.
+    run_id: of the new run, or of the one that was there. deduped: whether it was there already. denied: why `run` may not be
+    looked at; None where it may.
     payload_matches: with a key or an id that was there, whether that run has the same task and payload; else True.
     """
 
@@ -74,10 +77,17 @@ class EnqueueResult:
     deduped: bool
     payload_matches: bool
     _known: NewRun | Run = field(repr=False)
+    denied: PolicyDenied | None = field(default=None, init=False, repr=False)
 
     @property
     def run(self) -> Run:
-        """The run: as it was born, or as it was found."""
+        """
+        The run: as it was born, or as it was found.
+
+        Raises PolicyDenied where it was there before, or replays another one, and may not be read.
+        """
+        if self.denied is not None:
+            raise self.denied.with_traceback(None)
         return self._known if isinstance(self._known, Run) else run_of(self._known)
 
 
@@ -239,14 +249,19 @@ def timeout_us(timeout: object) -> int:
     return max(1, int(timeout_s * SECOND_US))
 
 
-def results(runs: Sequence[NewRun], existing: Sequence[Run | None]) -> list[EnqueueResult]:
-    """What the journal answered, for the caller."""
-    return [
+def results(jobs: Jobs, runs: Sequence[NewRun], existing: Sequence[Run | None]) -> list[EnqueueResult]:
+    """What was answered to an Insert, for the caller: who may not read what was there is not shown it."""
+    answers = [
         EnqueueResult(run.id, deduped=False, payload_matches=True, known=run)
         if found is None
         else EnqueueResult(found.id, deduped=True, payload_matches=_matches(run, found), known=found)
         for run, found in zip(runs, existing, strict=True)
     ]
+    if jobs.policy is not None:
+        for answer, run, found in zip(answers, runs, existing, strict=True):
+            if found is not None or run.replay_of is not None:  # not what the caller knows because it sent it
+                answer.denied = jobs.policy.denial(Action.READ, run=found or run_of(run), run_id=answer.run_id)
+    return answers
 
 
 def _matches(run: NewRun, found: Run) -> bool:

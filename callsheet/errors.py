@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from attrs import define
 
 from .actors.exits import Exit
 from .store.errors import CallsheetError
 from .store.records import Error, Status
+
+if TYPE_CHECKING:
+    from .guard import Action
 
 MAX_SHOWN: Final = 200
 """Characters of a value that an error shows: any name that is allowed, and of all else the beginning."""
@@ -236,6 +239,26 @@ class IdempotencyConflict(CallsheetError):
         return (
             f"idempotency key {self.idempotency_key!a} belongs to run {self.run_id}, which has another payload or task"
         )
+
+
+@define(slots=False)
+class PolicyDenied(CallsheetError):
+    """
+    The policy of the Jobs instance does not allow it: nothing was changed.
+
+    It tells what was asked for, as the caller named it, and nothing of what is stored. What the policy raised is chained.
+    """
+
+    subject: object
+    """On whose behalf it was asked; None: the program itself."""
+    action: Action
+    what: str
+    reason: str
+    """The policy's, or what was wrong with its answer."""
+
+    def __str__(self) -> str:
+        who = "the program" if self.subject is None else shown(self.subject)
+        return f"{who} may not {self.action} {self.what}: {self.reason}"
 
 
 @define(slots=False)

@@ -54,7 +54,7 @@ def _kind_of(what: str, handler: Callable[..., object], takes: str) -> HandlerKi
     if isinstance(handler, type) or not callable(handler):
         shown = f"the class {handler.__name__}" if isinstance(handler, type) else type(handler).__name__
         raise TypeError(f"{what} must be a function of {takes}, not {shown}")
-    called = _called(handler)
+    called = function_of(handler)
     if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
         raise TypeError(f"{what} must return its result, not yield: it is a generator function")
     if inspect.iscoroutinefunction(called):
@@ -66,7 +66,7 @@ def _kind_of(what: str, handler: Callable[..., object], takes: str) -> HandlerKi
     return "sync"
 
 
-def _called(handler: Callable[..., object]) -> Callable[..., object]:
+def function_of(handler: Callable[..., object]) -> Callable[..., object]:
     """The function that runs when it is called: what a partial is of, what an object's `__call__` is."""
     while isinstance(handler, functools.partial):
         handler = handler.func
@@ -91,7 +91,7 @@ def _parameters(what: str, handler: Callable[..., object], takes: str) -> list[i
 def _type_of(owner: str, handler: Callable[..., object], annotation: object) -> Any:
     if annotation is inspect.Parameter.empty:
         return None
-    names = getattr(inspect.unwrap(_called(handler)), "__globals__", {})
+    names = getattr(inspect.unwrap(function_of(handler)), "__globals__", {})
     try:  # of this one only: the others may well be imported for type checkers alone
         hint = typing.get_type_hints(SimpleNamespace(__annotations__={"payload": annotation}), globalns=names)[
             "payload"

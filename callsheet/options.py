@@ -81,7 +81,7 @@ def declared(jobs: Jobs, name: object, options: Mapping[str, Any], *, what: str 
         schema,
         _older(given.get("accepts", ()), "accepts", schema),
         _older(given.get("aliases", ()), "aliases", checked),
-        jobs.policy.over(_retry(given.get("retry"))),
+        jobs.retry_policy.over(_retry(given.get("retry"))),
         timeout_us(given["timeout"]) if "timeout" in given else jobs.timeout_us,
         _on_crash(given.get("on_crash", "retry")),
         stuck_after_s(given["stuck_after"]) if "stuck_after" in given else jobs.stuck_after_s,

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
+from . import guard
 from .errors import InvalidOption
+from .guard import Action
 from .queue import MAX_BATCH, MAX_CONCURRENCY, Queue, check_int, lease_s
 from .store.contract import Reader, SetQueue
 from .store.policy import SECOND_US
@@ -51,7 +53,12 @@ class QueueState:
 
 
 class Queues:
-    """The queues of one Jobs instance. `name`: of a declared one; None: the default one."""
+    """
+    The queues of one Jobs instance. `name`: of a declared one; None: the default one.
+
+    Every call raises PolicyDenied for what the policy of guarded Jobs does not allow; nothing was changed then. Who may steer a
+    queue is answered with its state.
+    """
 
     def __init__(self, jobs: Jobs, reach: Callable[[], Port]) -> None:
         self._jobs = jobs
@@ -59,11 +66,11 @@ class Queues:
 
     async def pause(self, name: str | None = None) -> QueueState:
         """Start nothing more of it, in any process, until `resume`; what runs goes on. Raises UnknownQueue."""
-        return await self._say(name, SetQueue(self._identity(name), paused=True))
+        return await self._say(SetQueue(self._identity(name), paused=True))
 
     async def resume(self, name: str | None = None) -> QueueState:
         """End a pause. Raises UnknownQueue."""
-        return await self._say(name, SetQueue(self._identity(name), paused=False))
+        return await self._say(SetQueue(self._identity(name), paused=False))
 
     async def set(
         self,
@@ -100,27 +107,33 @@ class Queues:
             global_limit=global_limit,
             visibility_us=lease_us,
         )
-        return await self._say(name, said)
+        return await self._say(said)
 
     async def reset(self, name: str | None = None) -> QueueState:
         """Let the declared limits hold again. A pause stays. Raises UnknownQueue."""
-        return await self._say(name, SetQueue(self._identity(name), reset=True))
+        return await self._say(SetQueue(self._identity(name), reset=True))
 
     async def get(self, name: str | None = None) -> QueueState:
         """As it works now. Raises UnknownQueue."""
-        wanted = self._identity(name).partition("/")[2]
-        return next(each for each in await self._states() if each.name == wanted)
+        identity = self._identity(name)
+        guard.require(self._jobs, Action.READ)
+        return await self._state(identity)
 
     async def list(self) -> tuple[QueueState, ...]:
         """All of them, the default one first."""
+        guard.require(self._jobs, Action.READ)
         return await self._states()
 
     def _identity(self, name: str | None) -> str:
         return next(iter(self._jobs.declared_queues)) if name is None else self._jobs.queue_named(name)
 
-    async def _say(self, name: str | None, said: SetQueue) -> QueueState:
+    async def _say(self, said: SetQueue) -> QueueState:
+        guard.require(self._jobs, Action.STEER, queue=_short(said.queue))
         await self._reach().write(said)
-        return await self.get(name)
+        return await self._state(said.queue)
+
+    async def _state(self, identity: str) -> QueueState:
+        return next(each for each in await self._states() if each.name == _short(identity))
 
     async def _states(self) -> tuple[QueueState, ...]:
         port = self._reach()
@@ -161,7 +174,7 @@ def _state(
     if limits.global_limit is not None:
         free = max(0, min(free, limits.global_limit - rows[Status.RUNNING]))
     return QueueState(
-        name=identity.partition("/")[2],
+        name=_short(identity),
         paused=paused,
         concurrency=limits.concurrency,
         batch_size=limits.batch_size,
@@ -173,3 +186,7 @@ def _state(
         available=free,
         waiting={status: rows[status] for status in Status if status.is_waiting},
     )
+
+
+def _short(identity: str) -> str:
+    return identity.partition("/")[2]

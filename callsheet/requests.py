@@ -1,7 +1,7 @@
 """
 Requesting runs, and looking at everything at once: what `Jobs` and clients do, whichever way they reach the store.
 
-Rule: written once, against a Port; what is asked for is checked whole before anything is written.
+Rule: written once, against a Port; what is asked for is allowed and checked, all of it, before anything is written.
 Not here: one option and its bounds (`enqueue`), runs that are there already (`runs`).
 """
 
@@ -11,8 +11,10 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from . import enqueue as enqueueing
+from . import guard
 from .enqueue import EnqueueOptions, EnqueueResult, Entry
 from .errors import IdempotencyConflict, InvalidOption, TooMany, shown
+from .guard import Action
 from .queues import states
 from .snapshot import RECENT, JobsSnapshot, Stats, stats_of
 from .store.contract import Conflict, Insert, Inserted
@@ -32,7 +34,10 @@ async def request(
     jobs: Jobs, port: Port, task: str | Task[Any, Any] | Job, payload: object, options: EnqueueOptions
 ) -> EnqueueResult:
     """See `Jobs.enqueue`."""
-    run = enqueueing.new_run(*jobs.wanted(task, payload), options, port.seams, by=port.delays_by)
+    wanted, payload = jobs.wanted(task, payload)
+    if jobs.policy is not None:
+        guard.require(jobs, Action.ENQUEUE, task=wanted.name)
+    run = enqueueing.new_run(wanted, payload, options, port.seams, by=port.delays_by)
     return (await _insert(jobs, port, (run,), strict=options.get("on_conflict") == "raise"))[0]
 
 
@@ -46,6 +51,9 @@ async def request_many(jobs: Jobs, port: Port, entries: Iterable[Entry]) -> list
         raise TooMany(len(listed), enqueueing.MAX_ENTRIES)
     if not listed:
         return []
+    if jobs.policy is not None:
+        for each in listed:
+            guard.require(jobs, Action.ENQUEUE, task=jobs.wanted(each.task, each.payload)[0].name)
     seams, by = port.seams, port.delays_by
     runs = tuple(
         enqueueing.new_run(*jobs.wanted(each.task, each.payload), each.options, seams, by=by) for each in listed
@@ -54,11 +62,15 @@ async def request_many(jobs: Jobs, port: Port, entries: Iterable[Entry]) -> list
 
 
 async def _insert(jobs: Jobs, port: Port, runs: Sequence[NewRun], *, strict: bool) -> list[EnqueueResult]:
-    answer = await port.write(Insert(tuple(runs), strict=strict))
+    insert = Insert(tuple(runs), strict=strict)
+    if jobs.bus.tracing is None:  # the common case, once a run: one call less
+        answer = await port.write(insert)
+    else:
+        insert, answer = await jobs.bus.write(port, insert)
     if isinstance(answer, Conflict):
         raise _conflict(jobs, answer)
     assert isinstance(answer, Inserted)
-    return enqueueing.results(runs, answer.existing)
+    return enqueueing.results(jobs, insert.runs, answer.existing)
 
 
 def _conflict(jobs: Jobs, answer: Conflict) -> CallsheetError:
@@ -70,6 +82,7 @@ def _conflict(jobs: Jobs, answer: Conflict) -> CallsheetError:
 
 async def snapshot(jobs: Jobs, port: Port) -> JobsSnapshot:
     """See `Jobs.snapshot`."""
+    guard.require(jobs, Action.READ)
     where = RunFilter(jobs=jobs.identity)
     taken_at = instant(port.seams.clock.wall_us())
     found = await port.read(lambda reader: reader.snapshot(limit=RECENT, where=where))
@@ -81,7 +94,7 @@ async def snapshot(jobs: Jobs, port: Port) -> JobsSnapshot:
         queues=states(jobs, found.counts, found.queues, port.slots),
         runtimes=found.owners,
         stats=stats_of(jobs.identity, found.counts, found.pruned),
-        recent=found.runs,
+        recent=tuple([run for run in found.runs if guard.may_read(jobs, run)]),
         trouble=None if port.trouble is None else str(port.trouble),
         wake_path=port.wake_path,
     )
@@ -89,10 +102,12 @@ async def snapshot(jobs: Jobs, port: Port) -> JobsSnapshot:
 
 async def stats(jobs: Jobs, port: Port) -> Stats:
     """See `Jobs.stats`."""
+    guard.require(jobs, Action.READ)
     found = await port.read(lambda reader: reader.snapshot(limit=0))
     return stats_of(jobs.identity, found.counts, found.pruned)
 
 
-async def runtimes(port: Port) -> tuple[Owner, ...]:
+async def runtimes(jobs: Jobs, port: Port) -> tuple[Owner, ...]:
     """See `Jobs.runtimes`."""
+    guard.require(jobs, Action.READ)
     return (await port.read(lambda reader: reader.snapshot(limit=0))).owners

@@ -1,23 +1,26 @@
 """
 Reading and steering runs: get, list, wait, result, explain, cancel, replay; the last two in bulk too.
 
-Rule: reads go past the journal and see what is committed; every change is one guarded write of the journal.
+Rule: reads go past the journal and see what is committed; every change is one guarded write of the journal. Of guarded Jobs,
+the policy is asked before anything is done or told, also before anything is said of the run's state.
 """
 
 from __future__ import annotations
 
 import math
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, TypedDict, Unpack
 
 from attrs import evolve, frozen
 
-from . import bulk
+from . import bulk, guard
 from . import enqueue as enqueueing
 from .bulk import BulkResult
 from .enqueue import EnqueueResult
 from .errors import InvalidOption, NotOpen, ResultNotKept, RunFailed, RunNotFinished, RunNotFound, WaitTimeout, shown
 from .explain import Explanation, Facts, QueueFacts, explain
+from .guard import Action
 from .names import MAX_KEY, check_name
 from .store import codec
 from .store.arithmetic import is_due
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
     from .port import Port
 
 MAX_PAGE: Final = 500
+MAX_LOOKED: Final = 10_000
+"""Runs that a list looks at, where a policy leaves few of them; then its page is shorter, and `next` goes on from there."""
 MAX_REASON: Final = 1_000
 """Bytes of a replay's or a cancel's reason."""
 
@@ -110,7 +115,11 @@ class RunQuery(TypedDict, total=False):
 
 
 class Runs:
-    """The runs of one Jobs instance."""
+    """
+    The runs of one Jobs instance.
+
+    Every call raises PolicyDenied for what the policy of guarded Jobs does not allow; nothing was changed then.
+    """
 
     def __init__(self, jobs: Jobs, reach: Callable[[], Port]) -> None:
         self._jobs = jobs
@@ -118,21 +127,32 @@ class Runs:
 
     async def get(self, run_id: str) -> RunDetails:
         """The run with payload, attempts, transitions and replays. Raises RunNotFound."""
-        return details_of(await self._find(run_id), self._reach().seams.now())
+        return details_of(await self._find(Action.READ, run_id), self._reach().seams.now())
 
     async def list(self, *, limit: int = 50, after: str | None = None, **where: Unpack[RunQuery]) -> Page:
         """
         Runs that match everything given (`RunQuery`), newest first.
 
-        limit: 1 … 500. after: the `next` of the page before. A task that is not declared (any more) can be asked for too.
-        Raises InvalidOption, InvalidName or TypeError.
+        limit: 1 … 500. after: the `next` of the page before. A task that is not declared (any more) can be asked for too. Of
+        guarded Jobs, runs that may not be read are left out; where 10,000 were looked at the page is shorter. Raises
+        InvalidOption, InvalidName or TypeError.
         """
         if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_PAGE:
             raise InvalidOption("limit", f"must be an int from 1 to {MAX_PAGE}, not {shown(limit)}")
         asked, before = self._filter(where), _named(after, "after")
-        runs = await self._reach().read(lambda reader: reader.list(asked, limit=limit + 1, before=before))
-        page = runs[:limit]
-        return Page(page, page[-1].id if len(runs) > limit else None)
+        guard.require(self._jobs, Action.READ, task=asked.task)
+        port, found, looked, size = self._reach(), list[Run](), 0, limit + 1
+        while True:  # once, where nothing is left out
+            runs = await port.read(partial(bulk.page, asked, limit=size, before=before))
+            found += [run for run in runs if guard.may_read(self._jobs, run)]
+            looked += len(runs)
+            if len(found) > limit:
+                return Page(tuple(found[:limit]), found[limit - 1].id)
+            if len(runs) < size:
+                return Page(tuple(found), None)
+            if looked >= MAX_LOOKED:
+                return Page(tuple(found), runs[-1].id)
+            before, size = runs[-1].id, MAX_PAGE
 
     async def result(self, run_id: str) -> object:
         """
@@ -140,7 +160,7 @@ class Runs:
 
         Raises RunNotFinished, RunFailed when it did not succeed, ResultNotKept, RunNotFound.
         """
-        history = await self._find(run_id)
+        history = await self._find(Action.READ, run_id)
         run = history.run
         if not run.status.is_final:
             raise RunNotFinished(run_id, run.status, "has a result")
@@ -158,7 +178,7 @@ class Runs:
         """
         port = self._reach()
         history, snapshot = await port.read(lambda reader: (reader.get(_text(run_id)), reader.snapshot(limit=0)))
-        own = self._own(run_id, history)
+        own = self._own(Action.READ, run_id, history)
         return explain(own.run, facts_of(self._jobs, port, own, snapshot))
 
     async def wait(self, run_id: str, timeout: float | None = None) -> Run:
@@ -178,7 +198,7 @@ class Runs:
                     history = await port.read(lambda reader: reader.get(asked))
                 except (StoreClosed, OutcomeUnknown) as error:
                     raise NotOpen(self._jobs.identity) from error
-                run = self._own(asked, history).run
+                run = self._own(Action.READ, asked, history).run
                 if run.status.is_final:
                     return run
                 if not port.is_open:
@@ -194,7 +214,7 @@ class Runs:
         A running handler is cancelled; its slot frees when it has ended. A run that has ended already is left as it is, and
         its status is returned. Raises RunNotFound.
         """
-        await self._find(run_id)  # also refuses a run of another instance
+        await self._find(Action.CANCEL, run_id)  # also refuses a run of another instance
         cause = "canceled" if reason is None else f"canceled: {_reason(reason)}"
         answer = await self._reach().write(Cancel(run_id, cause))
         assert isinstance(answer, CancelAnswer)
@@ -215,7 +235,7 @@ class Runs:
 
         The idempotency key is not inherited. Raises RunNotFound, RunNotFinished, InvalidSchedule.
         """
-        old = (await self._find(run_id)).run
+        old = (await self._find(Action.REPLAY, run_id)).run
         if not old.status.is_final:
             raise RunNotFinished(run_id, old.status)
         port = self._reach()
@@ -223,9 +243,9 @@ class Runs:
         told = None if reason is None else _reason(reason)
         run = _again(self._jobs, old, port.seams.ids.run_id(now_us), now_us, told)
         run = enqueueing.scheduled(run, delay, run_at, port.seams, by=port.delays_by)
-        answer = await port.write(Insert((run,)))
+        insert, answer = await self._jobs.bus.write(port, Insert((run,)), replayed=old.trace_context)
         assert isinstance(answer, Inserted)
-        return enqueueing.results((run,), answer.existing)[0]
+        return enqueueing.results(self._jobs, insert.runs, answer.existing)[0]
 
     async def cancel_all(
         self, *, reason: str | None = None, limit: int = bulk.DEFAULT_LIMIT, **where: Unpack[RunQuery]
@@ -234,11 +254,16 @@ class Runs:
         Cancel all runs that match everything given; without a status, all that have not ended. Answered per run.
 
         limit: 1 … 10,000 runs; when `more` are left, call again. Raises InvalidOption, InvalidName or TypeError: nothing was
-        changed then. Runs that are enqueued meanwhile may be missed.
+        changed then. Runs that are enqueued meanwhile may be missed. Of guarded Jobs, the policy is asked for all, then for
+        each: those that it denies are answered so, up to `limit` of them, and do not count as left; those that may not even be
+        read are left out.
         """
         cause = "canceled" if reason is None else f"canceled: {_reason(reason)}"
         _refuse_none(where)
-        return await bulk.cancel_all(self._reach(), self._filter(where), cause, bulk.check_limit(limit))
+        asked, most = self._filter(where), bulk.check_limit(limit)
+        guard.require(self._jobs, Action.CANCEL, task=asked.task)
+        sift = bulk.sifting(self._jobs, Action.CANCEL)
+        return await bulk.cancel_all(self._reach(), asked, cause, most, sift)
 
     async def replay_all(
         self,
@@ -257,7 +282,8 @@ class Runs:
         A run that was replayed before is passed over, and its last replay named, so that the call may be made again, also by
         two people at the same time; `repeat` replays it once more. limit: 1 … 10,000 runs; when there are `more`, call again
         with `after=result.next`. Raises InvalidOption (also for a status that is not final), InvalidSchedule, InvalidName or
-        TypeError: nothing was stored then.
+        TypeError: nothing was stored then. Of guarded Jobs, the policy is asked for all, then for each: those that it denies
+        are answered so, and those that may not even be read are left out.
         """
         _refuse_none(where)
         port, asked = self._reach(), self._filter(where)
@@ -266,16 +292,20 @@ class Runs:
             raise InvalidOption("status", f"a run that is {status} cannot be replayed: it has not ended")
         told = None if reason is None else _reason(reason)
         seams, by = port.seams, port.delays_by
+        context = self._jobs.bus.trace_context()
 
         def again(old: Run) -> NewRun:
             now_us = seams.clock.steady_us()
             run = _again(self._jobs, old, seams.ids.run_id(now_us), now_us, told)
+            run = run if context is None else evolve(run, trace_context=context)
             return enqueueing.scheduled(run, delay, run_at, seams, by=by)
 
         enqueueing.check_times(delay, run_at, seams)
         asked = evolve(asked, status=status)
-        below = _named(after, "after")
-        return await bulk.replay_all(port, asked, again, bulk.check_limit(limit), repeat=bool(repeat), after=below)
+        below, most = _named(after, "after"), bulk.check_limit(limit)
+        guard.require(self._jobs, Action.REPLAY, task=asked.task)
+        sift = bulk.sifting(self._jobs, Action.REPLAY)
+        return await bulk.replay_all(port, asked, again, most, sift, repeat=bool(repeat), after=below)
 
     def _filter(self, where: RunQuery) -> RunFilter:
         unknown = where.keys() - RunQuery.__annotations__.keys()
@@ -298,13 +328,16 @@ class Runs:
             created_before_us=_us(where.get("created_before"), "created_before"),
         )
 
-    async def _find(self, run_id: str) -> History:
+    async def _find(self, action: Action, run_id: str) -> History:
         asked = _text(run_id)
-        return self._own(asked, await self._reach().read(lambda reader: reader.get(asked)))
+        return self._own(action, asked, await self._reach().read(lambda reader: reader.get(asked)))
 
-    def _own(self, run_id: str, history: History | None) -> History:
+    def _own(self, action: Action, run_id: str, history: History | None) -> History:
+        """What was read, if it is ours, and if we may."""
         if history is None or history.run.lane.jobs != self._jobs.identity:
+            guard.require(self._jobs, action, run_id=run_id)  # who may do nothing is not told what there is not
             raise RunNotFound(run_id)
+        guard.require(self._jobs, action, run=history.run, run_id=run_id)
         return history
 
 
@@ -322,6 +355,7 @@ def _again(jobs: Jobs, old: Run, run_id: str, now_us: int, reason: str | None) -
         max_attempts=old.max_attempts,
         timeout_us=old.timeout_us,
         trace_id=old.trace_id,
+        trace_context=old.trace_context,
         replay_of=old.id,
         reason=reason,
         at_most_once=old.at_most_once if task is None else task.at_most_once,

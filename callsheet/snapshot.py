@@ -35,6 +35,7 @@ class Stats:
     """By the names that the runs are stored under."""
     by_queue: Mapping[str, int]
     by_queue_status: Mapping[str, Mapping[Status, int]]
+    by_task_status: Mapping[str, Mapping[Status, int]]
     pruned: Mapping[Status, int]
     """How many were ever forgotten by retention, by how they had ended; they are in no other number here."""
 
@@ -54,7 +55,7 @@ class JobsSnapshot:
     """Registered on the store, whatever they run of it."""
     stats: Stats
     recent: tuple[Run, ...]
-    """The newest 100, without payloads."""
+    """The newest 100, without payloads: those of them that may be read."""
     trouble: str | None
     """What the store refuses writes of this runtime with, while it does."""
     wake_path: str | None
@@ -67,6 +68,7 @@ def stats_of(jobs: str, counts: Sequence[Count], pruned: Sequence[Count]) -> Sta
     """The sums over the counters of one instance, by `namespace/name`."""
     mine = [count for count in counts if count.lane.jobs == jobs]
     queues = sorted({_short(count.lane.queue) for count in mine})
+    tasks = sorted({count.lane.task for count in mine})
     return Stats(
         total=sum(count.n for count in mine),
         by_status=_sums((count.status, count.n) for count in mine),
@@ -75,6 +77,9 @@ def stats_of(jobs: str, counts: Sequence[Count], pruned: Sequence[Count]) -> Sta
         by_queue_status={
             queue: _sums((count.status, count.n) for count in mine if _short(count.lane.queue) == queue)
             for queue in queues
+        },
+        by_task_status={
+            task: _sums((count.status, count.n) for count in mine if count.lane.task == task) for task in tasks
         },
         pruned=_sums((count.status, count.n) for count in pruned if count.lane.jobs == jobs),
     )

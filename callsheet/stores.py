@@ -31,7 +31,7 @@ def store_at(where: str | os.PathLike[str] | Store, *, exclusive: bool = True) -
         return MemoryStore()
     scheme, separator, _ = where.partition("://")
     if separator and scheme != "sqlite":
-        raise CannotOpen(where, f"this release has no store for {scheme}: URLs")
+        raise CannotOpen(f"{scheme}://…", f"this release has no store for {scheme}: URLs")  # it may carry a password
     from .store.sqlite import SqliteStore
 
     return SqliteStore(where, exclusive=exclusive)
@@ -46,5 +46,5 @@ def sqlite_path(where: str | os.PathLike[str]) -> str:
         raise CannotOpen(path, "a store in memory is seen by its own process only: use jobs.open there")
     scheme, separator, _ = path.partition("://")
     if separator and scheme != "sqlite":
-        raise CannotOpen(path, f"this release has no store for {scheme}: URLs")
+        raise CannotOpen(f"{scheme}://…", f"this release has no store for {scheme}: URLs")
     return path

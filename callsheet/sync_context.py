@@ -6,7 +6,7 @@ Rule: nothing can interrupt a thread: it asks, by `check`, or by anything here t
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -17,6 +17,7 @@ from .actors.control import AttemptStopped
 from .context import Facts
 from .enqueue import EnqueueOptions, EnqueueResult
 from .errors import ShuttingDown
+from .guard import as_task, is_acting
 from .jobs import current_runtime
 from .progress import MAX_PROGRESS
 from .store import codec
@@ -94,5 +95,6 @@ class SyncContext(Facts):
         self, task: str | Task[Any, Any] | Job, payload: object, options: EnqueueOptions
     ) -> EnqueueResult:
         current_runtime.set(self._runtime)  # of this call: a thread that the handler started has no context of ours
-        with self._runtime.threads.waits(self._actor.stage):
+        acting = nullcontext() if is_acting() else as_task(self._task)
+        with acting, self._runtime.threads.waits(self._actor.stage):
             return await self.jobs.request(task, payload, options)

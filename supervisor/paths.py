@@ -17,6 +17,11 @@ MONITOR: Final = "/monitor"
 RETENTION: Final = "/retention"
 
 
+def jobs(identity: str) -> str:
+    """Above the tasks of a Jobs instance; `identity` is `namespace/name`."""
+    return f"{TASKS}/{identity}"
+
+
 def task(jobs: str, name: str) -> str:
     """The supervisor of a task; `jobs` is `namespace/name`."""
     return f"{TASKS}/{jobs}/{name}"

@@ -3,7 +3,7 @@ What a runtime says in the store of the Jobs that it runs, for clients that do n
 
 Rule 1: plain JSON with a version; whoever reads a newer one says so, and reads no part of it.
 Rule 2: what comes back is a declaration without handlers: it names, checks and shows, and can run nothing.
-Not here: when it is said (`runtime`), where it is kept (the store).
+Not here: when it is said (`opening`), where it is kept (the store).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Final, NoReturn
 from attrs import asdict, evolve
 
 from ..config import Definition, definition_of
+from ..enqueue import Entry
 from ..errors import NotPublished
 from ..handler import Form
 from ..jobs import Jobs
@@ -35,12 +36,12 @@ def publish(jobs: Jobs) -> Published:
         "v": VERSION,
         "name": jobs.name,
         "namespace": jobs.namespace,
-        "guarded": False,
+        "guarded": jobs.policy is not None,
         "max_payload": jobs.max_payload,
         "stuck_after": jobs.stuck_after_s,
         "retention": asdict(jobs.retention),
         "timeout_us": jobs.timeout_us,
-        "retry": _retry_told(jobs.policy),
+        "retry": _retry_told(jobs.retry_policy),
         "queues": [_queue_told(queue) for queue in config.queues],
         "tasks": [_task_told(jobs.tasks[name]) for name in sorted(jobs.tasks)],
     }
@@ -81,6 +82,15 @@ def _retry_told(policy: RetryPolicy) -> dict[str, Any]:
     return {name: getattr(policy, name) for name in _RETRY} | {"backoff": backoff}
 
 
+def is_guarded(published: Published) -> bool:
+    """Whether a policy decides who may see these Jobs. What this release cannot read counts as guarded."""
+    try:
+        told = json.loads(published.body)
+    except ValueError:
+        return True
+    return not isinstance(told, dict) or told.get("guarded") is not False
+
+
 class PublishedJobs(Jobs):
     """A declaration as it was published."""
 
@@ -108,7 +118,7 @@ def declared_by(published: Published, store: str) -> PublishedJobs:
         stuck_after=told["stuck_after"],
         retention=Retention(**told["retention"]),
     )
-    jobs.policy, jobs.timeout_us = _policy(told["retry"]), told["timeout_us"]
+    jobs.retry_policy, jobs.timeout_us = _policy(told["retry"]), told["timeout_us"]
     jobs.guarded = told["guarded"]
     jobs.shown = {}
     for each in told["tasks"]:
@@ -116,6 +126,14 @@ def declared_by(published: Published, store: str) -> PublishedJobs:
         jobs.add(task)
         jobs.shown[task.name] = evolve(definition_of(task), payload_type=each["payload_type"])
     return jobs
+
+
+def as_known_now(jobs: Jobs, entry: Entry) -> Entry:
+    """The same entry, also when it was made before the definitions of `jobs` were read again. Raises UnknownTask."""
+    theirs = entry.task.jobs
+    if theirs is jobs or not isinstance(theirs, PublishedJobs) or theirs.identity != jobs.identity:
+        return entry
+    return evolve(entry, task=jobs.task_named(entry.task.name))
 
 
 def _declared(jobs: Jobs, told: dict[str, Any]) -> Declared:

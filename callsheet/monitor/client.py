@@ -27,6 +27,7 @@ from .desk import carry_out, failure
 from .feed import Feed
 from .messages import Ack, BadMessage, CancelRun, Hello, Message, Order, ReplayRun, RequestId, ShowRun, parse
 from .rows import Row
+from .sight import Sight
 
 _log = logging.getLogger("callsheet.monitor")
 
@@ -107,12 +108,13 @@ class Client:
 
     def _welcome(self) -> Row:
         runtime = self.feed.runtime
+        hidden = Sight(runtime.jobs, frozenset()).hidden
         return {
             "type": "welcome",
             "proto": PROTOCOL,
             "boot": runtime.boot_id,
             "version": __version__,
-            "jobs": [jobs.identity for jobs in runtime.jobs],
+            "jobs": [jobs.identity for jobs in runtime.jobs if jobs.identity not in hidden],
             "store": runtime.store.name,
             "host": runtime.owner.host,
             "pid": runtime.owner.pid,

@@ -1,28 +1,35 @@
 """
 Where orders of clients are carried out: through the same calls that a program uses, with their guards.
 
-Rule: every order is answered, with what happened or with a code and a sentence; what changes something is logged.
-Not here: what an order may look like (`messages`), who may give one (`client`).
+Rule: every order is answered, with what happened or with a code and a sentence; what changes something is logged. Of guarded
+Jobs the policy is asked first, as the subject "monitor".
+Not here: what an order may look like (`messages`), who may give one (`client`), what is shown unasked (`sight`).
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final, assert_never
 
 from ..actors.journal import Overloaded
-from ..errors import InvalidOption, RunNotFinished, RunNotFound, ShuttingDown
+from ..errors import InvalidOption, PolicyDenied, RunNotFinished, RunNotFound, ShuttingDown
+from ..guard import Action, acting_as, require
 from ..jobs import Jobs
 from ..runtime import Runtime
+from ..store.contract import Reader
 from ..store.errors import CallsheetError, StoreError
-from ..store.records import History
+from ..store.records import History, Status
 from .messages import CancelRun, Order, ReplayRun, RequestId, ShowRun
 from .rows import Row, details
+from .sight import SUBJECT, guarded_elsewhere
 
 _log = logging.getLogger("callsheet.monitor")
 
 # {error: the code a client can act on}; the first that fits
 CODES: Final[dict[type[Exception], str]] = {
+    PolicyDenied: "denied",
     RunNotFound: "not_found",
     RunNotFinished: "not_finished",
     ShuttingDown: "shutting_down",
@@ -30,6 +37,12 @@ CODES: Final[dict[type[Exception], str]] = {
     InvalidOption: "bad_field",
     StoreError: "store",
     CallsheetError: "refused",
+}
+
+ACTIONS: Final[dict[type[Order], Action]] = {
+    ShowRun: Action.READ,
+    CancelRun: Action.CANCEL,
+    ReplayRun: Action.REPLAY,
 }
 
 
@@ -43,12 +56,15 @@ class NotHere(CallsheetError):
 async def carry_out(runtime: Runtime, order: Order, peer: str) -> Row:
     """The answer to `order`. Never raises but for cancellation."""
     try:
-        return {"type": "done", "id": order.id, "result": await _do(runtime, order, peer)}
+        with acting_as(SUBJECT):
+            return {"type": "done", "id": order.id, "result": await _do(runtime, order, peer)}
     except NotHere as error:
         return failure(order.id, "not_here", str(error))
     except Exception as error:  # noqa: BLE001 -- the client is told; an unexpected one is logged
         for kind, code in CODES.items():
             if isinstance(error, kind):
+                if code == "denied":
+                    _log.info("monitor client %s: %s", peer, error)
                 return failure(order.id, code, str(error))
         _log.exception("the monitor could not do %r", order)
         return failure(order.id, "internal", "that failed; the log says why")
@@ -60,11 +76,16 @@ def failure(request_id: RequestId | None, code: str, message: str) -> Row:
 
 
 async def _do(runtime: Runtime, order: Order, peer: str) -> dict[str, Any]:
-    history = await runtime.read(lambda reader: reader.get(order.run_id))
+    history = await runtime.read(partial(_find, order.run_id, runtime.jobs))
     if history is None:
+        for each in runtime.jobs:  # it could be of any of them: who may do nothing is not told what there is not
+            require(each, ACTIONS[type(order)], run_id=order.run_id)
         raise RunNotFound(order.run_id)
     match order:
-        case ShowRun():
+        case ShowRun(run_id=run_id):
+            for each in runtime.jobs:
+                if each.identity == history.run.lane.jobs:
+                    require(each, Action.READ, run=history.run, run_id=run_id)
             return details(history)
         case CancelRun(run_id=run_id):
             _log.info("monitor client %s cancels run %s", peer, run_id)
@@ -73,9 +94,17 @@ async def _do(runtime: Runtime, order: Order, peer: str) -> dict[str, Any]:
         case ReplayRun(run_id=run_id, reason=reason):
             _log.info("monitor client %s replays run %s", peer, run_id)
             replayed = await _jobs_of(runtime, history).runs.replay(run_id, reason=reason or "by the monitor")
-            return {"run_id": replayed.run_id, "replay_of": run_id, "status": str(replayed.run.status)}
+            return {"run_id": replayed.run_id, "replay_of": run_id, "status": str(Status.QUEUED)}
         case _:
             assert_never(order)
+
+
+def _find(run_id: str, ours: Sequence[Jobs], reader: Reader) -> History | None:
+    """The run, unless there is none for us."""
+    history = reader.get(run_id)
+    if history is None or guarded_elsewhere(reader, (history.run.lane.jobs,), ours):
+        return None
+    return history
 
 
 def _jobs_of(runtime: Runtime, history: History) -> Jobs:

@@ -5,18 +5,19 @@ Rule 1: a commit costs us a few names in a bounded dict while somebody watches, 
 Rule 2: nothing is rebuilt from events: what is sent was read from the store after the change, so it cannot drift.
 Rule 3: it looks at most ten times a second, at most a tenth of the time, and only while a client can take more news; the
     work is the same for one client and for sixty-four.
+Rule 4: of guarded Jobs, only what the policy lets the monitor see gets as far as the board (`sight`).
 Not here: what a client is sent, and when (`client`), how state becomes frames (`board`, `rows`).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 import trio
-from attrs import define, field
+from attrs import define, field, frozen
 
 from ..runtime import Runtime
 from ..store.contract import (
@@ -35,9 +36,13 @@ from ..store.contract import (
     Settle,
     Settled,
 )
-from ..store.records import Count, RunFilter, Status
+from ..store.records import Count, Run, RunFilter, Status
 from .board import MAX_CHANGED, Board, Frame, Recent
 from .rows import Row, has_error, queue_rows, row_of, run_row, stats_row, tree_row
+from .sight import Sight, guarded_elsewhere
+
+Found: TypeAlias = tuple[Sequence[Count], Sequence[tuple[Run, Row]]]
+"""The store's counters, and runs with the rows that they make."""
 
 _log = logging.getLogger("callsheet.monitor")
 
@@ -131,9 +136,9 @@ class Feed:
         async with self._reading:
             if self._recent is None or self._recent.rev < self.board.floor:
                 before = self.board.rev
-                counts, rows = await self.runtime.read(read_recent)
-                self._parts(counts)
-                self._recent = self.board.recent(rows)
+                seen = await self._read(read_recent)
+                self._parts(seen)
+                self._recent = self.board.recent(seen.rows)
                 self._tell(before)
             frame = self.board.snapshot(self._recent, self.now_us)
             self._keep_nothing_for_nobody()  # the last one may have left while we read
@@ -181,26 +186,38 @@ class Feed:
         before = self.board.rev
         if self._lost:
             self._lost = False
-            counts, rows = await self.runtime.read(read_recent)
+            seen = await self._read(read_recent)
             self.board.forget_runs()
-            self._parts(counts)
-            self._recent = self.board.recent(rows)
+            self._parts(seen)
+            self._recent = self.board.recent(seen.rows)
         else:
             ids, self._changed = tuple(self._changed), {}
-            counts, rows = await self.runtime.read(lambda reader: read_changed(reader, ids))
-            self.board.put_runs(rows)
-            if not (ids or self._changed or self._lost) and counts != (self._counts or counts):
+            seen = await self._read(lambda reader: read_changed(reader, ids))
+            self.board.put_runs(seen.rows)
+            if not (ids or self._changed or self._lost) and seen.counts != (self._counts or seen.counts):
                 self._lost = True  # another process wrote, and did not say what
                 self._called.set()
-            self._parts(counts)
+            self._parts(seen)
         self._tell(before)
         self._keep_nothing_for_nobody()  # the last one may have left while we read
 
-    def _parts(self, counts: Sequence[Count]) -> None:
-        runtime, self._counts = self.runtime, counts
+    async def _read(self, what: Callable[[Reader], Found]) -> _Seen:
+        ours = self.runtime.jobs
+
+        def look(reader: Reader) -> tuple[Found, frozenset[str]]:
+            found = what(reader)
+            return found, guarded_elsewhere(reader, (each.lane.jobs for each in found[0]), ours)
+
+        (counts, runs), elsewhere = await self.runtime.read(look)
+        sight = Sight(ours, elsewhere)
+        return _Seen(counts, sight.rows(runs), sight)
+
+    def _parts(self, seen: _Seen) -> None:
+        runtime, sight, self._counts = self.runtime, seen.sight, seen.counts
+        counts = sight.counts(seen.counts)
         self.board.put_part("stats", stats_row(counts))
-        self.board.put_part("queues", queue_rows(runtime.slots, counts))
-        self.board.put_part("tree", tree_row(runtime.tree()))
+        self.board.put_part("queues", queue_rows(sight.slots(runtime.slots), counts))
+        self.board.put_part("tree", tree_row(sight.tree(runtime.tree())))
 
     def _tell(self, before: int) -> None:
         now_s = self.runtime.seams.clock.mono_s()
@@ -210,6 +227,16 @@ class Feed:
             self._news_s = now_s
             for each in self.watchers:
                 each.stir()
+
+
+@frozen
+class _Seen:
+    """What came of one reading."""
+
+    counts: Sequence[Count]
+    """All of the store's, also those that may not be seen."""
+    rows: list[Row]
+    sight: Sight
 
 
 def changed_by(command: Command, answer: Answer) -> Iterator[str]:
@@ -232,7 +259,7 @@ def changed_by(command: Command, answer: Answer) -> Iterator[str]:
             pass
 
 
-def read_recent(reader: Reader) -> tuple[Sequence[Count], list[Row]]:
+def read_recent(reader: Reader) -> Found:
     """The counters and the rows of a snapshot, newest first."""
     snapshot = reader.snapshot(limit=NEWEST)
     stored = {count.status for count in snapshot.counts}
@@ -243,11 +270,11 @@ def read_recent(reader: Reader) -> tuple[Sequence[Count], list[Row]]:
     rows = []
     for run in sorted(runs.values(), key=lambda run: run.id, reverse=True):
         history = reader.get(run.id) if has_error(run) else None
-        rows.append(run_row(run, None) if history is None else row_of(history))
+        rows.append((run, run_row(run, None) if history is None else row_of(history)))
     return snapshot.counts, rows
 
 
-def read_changed(reader: Reader, ids: Sequence[str]) -> tuple[Sequence[Count], list[Row]]:
+def read_changed(reader: Reader, ids: Sequence[str]) -> Found:
     """The counters and the rows of these runs."""
     histories = (reader.get(run_id) for run_id in ids)
-    return reader.counts(), [row_of(history) for history in histories if history is not None]
+    return reader.counts(), [(history.run, row_of(history)) for history in histories if history is not None]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,7 +27,8 @@ from callsheet import (
 )
 from callsheet.store.contract import Answer, Command, Prune, Pruned
 from callsheet.store.sqlite import SqliteStore
-from callsheet.supervisor.pruner import BATCH, EVERY_S, FIRST_S, Pruner
+from callsheet.supervisor import paths
+from callsheet.supervisor.pruner import BATCH, EVERY_S, FIRST_S, PAUSE_S, Pruner
 from callsheet.testing import World, simulate
 
 from .house import Place, open_house
@@ -73,18 +75,21 @@ def ids(world: World) -> list[str]:
 class Heard:
     """The commits of a runtime in which anything was to be forgotten."""
 
+    runtime: Runtime
     asked: list[list[Prune]] = field(factory=list)
     forgot: list[int] = field(factory=list)
+    at_s: list[float] = field(factory=list)
 
     def __call__(self, commands: Sequence[Command], answers: Sequence[Answer]) -> None:
         prunes = [each for each in commands if isinstance(each, Prune)]
         if prunes:
             self.asked.append(prunes)
+            self.at_s.append(self.runtime.seams.clock.mono_s())
         self.forgot += [each.n for each in answers if isinstance(each, Pruned)]
 
 
 def heard(runtime: Runtime) -> Heard:
-    listener = Heard()
+    listener = Heard(runtime)
     runtime.journal.on_committed.append(listener)
     return listener
 
@@ -129,6 +134,25 @@ async def test_every_ending_has_its_own_time(mock_clock: trio.abc.Clock, store: 
 
         assert {runs[Status.DEAD_LETTERED], runs[Status.CANCELED]} == after_a_minute
         assert {runs[Status.DEAD_LETTERED], late} == set(ids(world))
+
+
+async def test_nothing_is_forgotten_early(mock_clock: trio.abc.Clock) -> None:
+    """Each of two hundred runs that end one after the other has its own time, to the second."""
+    jobs = some_jobs(retention=Retention(succeeded=90))
+
+    async with simulate(jobs) as world:
+        await jobs.enqueue_many([jobs.entry("work", n) for n in range(200)])
+        ended_at: dict[str, datetime] = {}
+        gone: dict[str, float] = {}
+        while len(gone) < 200:
+            await world.advance(seconds=1)
+            there = {run.id: run for run in world.runs()}
+            ended_at |= {run_id: run.ended_at for run_id, run in there.items() if run.ended_at is not None}
+            for run_id in ended_at.keys() - there.keys() - gone.keys():
+                gone[run_id] = (world.now - ended_at[run_id]).total_seconds()
+
+        assert min(gone.values()) >= 90
+        assert max(gone.values()) <= 90 + LATE
 
 
 async def test_nothing_is_forgotten_unless_somebody_says_so(mock_clock: trio.abc.Clock) -> None:
@@ -253,11 +277,12 @@ async def test_many_runs_are_forgotten_a_few_at_a_time(
         await ended(jobs, world, Status.CANCELED)
         listener = heard(world.runtime)
         with caplog.at_level(logging.INFO, "callsheet.retention"):
-            await world.advance(seconds=HOUR + LATE)
+            await world.advance(seconds=HOUR + 3 * LATE)
 
         assert 5 * BATCH + 1 == sum(listener.forgot)
         assert BATCH == max(listener.forgot)
         assert {1} == {len(asked) for asked in listener.asked}
+        assert PAUSE_S <= min(round(two_s - one_s, 6) for one_s, two_s in pairwise(listener.at_s))
         assert ([], {Status.SUCCEEDED: 5 * BATCH, Status.CANCELED: 1}) == (ids(world), (await jobs.stats()).pruned)
     assert ["forgot 501 runs that ended long ago: 500 succeeded of default/j, 1 canceled of default/j"] == [
         each.getMessage() for each in caplog.records if each.name == "callsheet.retention"
@@ -296,6 +321,22 @@ async def test_a_pass_waits_for_its_commit(mock_clock: trio.abc.Clock) -> None:
         await world.advance(seconds=10 + 2 * 300)  # a pause is as long as what came before it
 
         assert (0, []) == (stalled, ids(world))
+
+
+async def test_a_crash_in_a_pass_is_mended(mock_clock: trio.abc.Clock) -> None:
+    """The answer to what was asked before it changes nothing; the next pass begins again."""
+    jobs = some_jobs(retention=Retention(succeeded=1))
+
+    async with simulate(jobs) as world:
+        await jobs.enqueue_many([jobs.entry("work") for _ in range(3 * BATCH)])
+        await world.settle()
+        world.faults.stall(seconds=5, on="prune")
+        await world.advance(seconds=FIRST_S + 1)
+        world.runtime.system.stage.registry[paths.RETENTION].ref.tell("nonsense")
+        await world.advance(seconds=FIRST_S + LATE)
+        (node,) = [each for each in world.runtime.tree().children if each.kind == "retention"]
+
+        assert (1, "running", []) == (node.restarts, node.state, ids(world))
 
 
 async def test_a_runtime_that_closes_meanwhile_says_nothing(

@@ -142,7 +142,8 @@ async def test_a_snapshot_and_its_deltas_are_what_a_fresh_snapshot_says(
             await quiet(runtime)
             async with watching(runtime) as fresh:
                 await level(feed_of(runtime).board.rev, quick, slow, fresh)
-                counts, rows = await runtime.read(feed_module.read_recent)
+                counts, found = await runtime.read(feed_module.read_recent)
+                rows = [row for _, row in found]
                 for each in (quick, slow, fresh):
                     assert stats_row(counts) == each.state["stats"]
                     assert fresh.state == each.state

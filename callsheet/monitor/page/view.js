@@ -94,7 +94,7 @@ export class View {
     const facts = [`boot ${welcome.boot}`, `pid ${welcome.pid} on ${welcome.host}`, `up ${up}`, welcome.store];
     setText(byId("runtime"), facts.join(" · "));
     setAttr(byId("runtime"), "title", `callsheet ${welcome.version}, ${facts.join(", ")}`);
-    document.title = `${stats.running} running · ${welcome.jobs[0]} · callsheet`;
+    document.title = [`${stats.running} running`, ...welcome.jobs.slice(0, 1), "callsheet"].join(" · ");
   }
 
   renderStats() {

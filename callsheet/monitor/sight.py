@@ -1,0 +1,91 @@
+"""
+What the monitor may see: it asks the policies of the Jobs that its runtime runs, as the subject "monitor".
+
+Rule 1: through the hook that every call goes through (`callsheet.guard`), with the same answers.
+Rule 2: of Jobs that may not be read at all nothing is shown: no run, no counter, no queue, no task.
+Rule 3: Jobs that this runtime does not run are shown where they are known to have no policy, as to a client without the code;
+    else it is as if they were not there.
+Not here: who is let in (`guard`), what is looked at (`feed`), what is done (`desk`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from attrs import evolve, field, frozen
+
+from ..client.published import is_guarded
+from ..errors import PolicyDenied
+from ..guard import Action, acting_as, may_read, require
+from ..jobs import Jobs
+from ..store.contract import Reader
+from ..store.records import Count, Run
+from ..supervisor import paths
+from ..supervisor.slots import Slots
+from ..tree import Node
+from .rows import Row
+
+SUBJECT: Final = "monitor"
+
+
+def guarded_elsewhere(reader: Reader, identities: Iterable[str], ours: Sequence[Jobs]) -> frozenset[str]:
+    """Those of these Jobs that are not ours, and have a policy, or may have one: they were never published."""
+    foreign = frozenset(identities) - {each.identity for each in ours}
+    return foreign and foreign - {each.jobs for each in reader.published() if not is_guarded(each)}
+
+
+@frozen
+class Sight:
+    """What may be seen at one look; each of our policies is asked once for its Jobs, and once for each run."""
+
+    ours: Sequence[Jobs]
+    elsewhere: frozenset[str]
+    hidden: frozenset[str] = field(init=False)
+    """Jobs of which nothing may be seen."""
+
+    @hidden.default
+    def _find_hidden(self) -> frozenset[str]:
+        return self.elsewhere | {each.identity for each in self.ours if not _may_look(each)}
+
+    def rows(self, found: Iterable[tuple[Run, Row]]) -> list[Row]:
+        """The rows of those runs that may be seen."""
+        ours = {each.identity: each for each in self.ours}
+        with acting_as(SUBJECT):
+            return [
+                row
+                for run, row in found
+                if run.lane.jobs not in self.hidden
+                and (run.lane.jobs not in ours or may_read(ours[run.lane.jobs], run))
+            ]
+
+    def counts(self, counts: Sequence[Count]) -> Sequence[Count]:
+        """Those that may be seen."""
+        return [each for each in counts if each.lane.jobs not in self.hidden] if self.hidden else counts
+
+    def slots(self, slots: Mapping[str, Slots]) -> Mapping[str, Slots]:
+        """Those of the queues that may be seen."""
+        queues = self._queues()
+        return {identity: each for identity, each in slots.items() if identity not in queues} if queues else slots
+
+    def tree(self, root: Node) -> Node:
+        """Without the actors that may not be seen."""
+        if not self.hidden:
+            return root
+        return _without(root, {*map(paths.jobs, self.hidden), *map(paths.queue, self._queues())})
+
+    def _queues(self) -> set[str]:
+        return {queue for each in self.ours if each.identity in self.hidden for queue in each.declared_queues}
+
+
+def _may_look(jobs: Jobs) -> bool:
+    with acting_as(SUBJECT):
+        try:
+            require(jobs, Action.READ)
+        except PolicyDenied:
+            return False
+    return True
+
+
+def _without(node: Node, hidden: set[str]) -> Node:
+    return evolve(node, children=tuple([_without(each, hidden) for each in node.children if each.path not in hidden]))
