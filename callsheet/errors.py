@@ -164,6 +164,17 @@ class ShuttingDown(CallsheetError):
 
 
 @define(slots=False)
+class ScheduleNotFound(CallsheetError, LookupError):
+    """No schedule with this key is stored for this Jobs instance."""
+
+    jobs: str
+    key: str
+
+    def __str__(self) -> str:
+        return f"{self.jobs} has no schedule {shown(self.key)}"
+
+
+@define(slots=False)
 class RunNotFound(CallsheetError, LookupError):
     """No run with this id is stored for this Jobs instance."""
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 from attrs import evolve
 
-from .contract import CancelAnswer, Claim, Conflict, HeldBy, Rescue, SetQueue
+from .contract import CancelAnswer, Claim, Conflict, HeldBy, Rescue, ScheduleSet, SetQueue, SetSchedule
 from .lifecycle import step
 from .policy import DEFAULT_RETRY, Tried, judge
 from .records import (
@@ -182,6 +182,13 @@ def schedule_after(was: Schedule | None, said: Schedule, now: Now) -> Schedule:
     created_us = now.steady_us if was is None else was.created_us
     version = 1 if was is None else was.version + 1
     return evolve(said, version=version, created_us=created_us, updated_us=now.steady_us)
+
+
+def runs_of(command: SetSchedule, answer: ScheduleSet) -> tuple[NewRun, ...]:
+    """The runs that a SetSchedule requested."""
+    if not answer.done or command.delete:
+        return ()
+    return command.if_active.runs if answer.active and command.if_active is not None else command.runs
 
 
 def deaths_after(deaths: int, outcome: OutcomeKind) -> int:
