@@ -17,6 +17,8 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 
 from callsheet import (
+    AsyncClient,
+    Client,
     Context,
     Discard,
     IdempotencyConflict,
@@ -491,6 +493,17 @@ async def test_a_client_is_traced_too(tmp_path: Path, spans: Spans) -> None:
     assert ["POST /", "  enqueue last"] == spans.tree()
     (request,) = spans.named("enqueue last")
     assert parent(request) == stored
+
+
+async def test_a_client_of_an_event_loop_is_traced_too(tmp_path: Path, spans: Spans) -> None:
+    """Its threads know what they are part of; also one that goes by what is published, without the code."""
+    async with declared().open(tmp_path / "jobs.db") as runtime:
+        async with AsyncClient(Client(tmp_path / "jobs.db")) as client:
+            with mine().start_as_current_span("POST /"):
+                await client.enqueue("last")
+        await runtime.until_idle()
+
+    assert ["POST /", "  enqueue last", "    run last"] == spans.tree()
 
 
 async def test_a_scripted_attempt_is_traced_as_any(mock_clock: trio.abc.Clock, spans: Spans) -> None:

@@ -10,6 +10,7 @@ it is (`state`). When the file `finish` is there it runs everything to its end a
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,6 +103,8 @@ def main() -> None:
     """See the module."""
     line = sys.stdin.readline()
     if line:
+        logging.basicConfig()
+        logging.getLogger("callsheet.journal").setLevel(logging.INFO)
         trio.run(live, Path(sys.argv[1]), Orders(**json.loads(line)))
 
 
