@@ -21,6 +21,7 @@ import trio
 from attrs import define, field, frozen
 
 from .exits import Exit
+from .stream import Stream
 
 _log = logging.getLogger("callsheet.supervisor")
 
@@ -123,43 +124,6 @@ Listener: TypeAlias = Callable[[Report], object]
 
 
 @define(eq=False)
-class Stream:
-    """The reports since a subscription, for `async for`; what is left when the system closes still comes."""
-
-    limit: int
-    lost: int = field(default=0, init=False)
-    """Reports that were dropped, the oldest first, because `limit` others waited."""
-    _waiting: deque[Report] = field(factory=deque, init=False)
-    _readers: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, init=False)
-    _closed: bool = field(default=False, init=False)
-
-    def __aiter__(self) -> Stream:
-        return self
-
-    async def __anext__(self) -> Report:
-        await trio.lowlevel.checkpoint_if_cancelled()
-        while not self._waiting:
-            if self._closed:
-                await trio.lowlevel.checkpoint()
-                raise StopAsyncIteration
-            await self._readers.park()
-        report = self._waiting.popleft()
-        await trio.lowlevel.cancel_shielded_checkpoint()  # a cancellation now would lose what was taken
-        return report
-
-    def _put(self, report: Report) -> None:
-        if len(self._waiting) >= self.limit:
-            self._waiting.popleft()
-            self.lost += 1
-        self._waiting.append(report)
-        self._readers.unpark()
-
-    def _close(self) -> None:
-        self._closed = True
-        self._readers.unpark_all()
-
-
-@define(eq=False)
 class Reports:
     """All reports of one system: the last ones, and whoever wants to hear of the next."""
 
@@ -169,7 +133,7 @@ class Reports:
     _ring: deque[tuple[int, Report]] = field(init=False)
     _listeners: dict[object, Listener] = field(factory=dict, init=False)
     """By a token of their own, so that one callable may listen twice."""
-    _streams: list[Stream] = field(factory=list, init=False)
+    _streams: list[Stream[Report]] = field(factory=list, init=False)
     _to_tell: deque[Report] = field(factory=deque, init=False)
     _telling: bool = field(default=False, init=False)
     _closed: bool = field(default=False, init=False)
@@ -183,7 +147,7 @@ class Reports:
         self.last += 1
         self._ring.append((self.last, report))
         for stream in self._streams:
-            stream._put(report)  # noqa: SLF001 -- the two are one structure
+            stream.put(report)
         if self._listeners:
             self._to_tell.append(report)
             self._tell_all()
@@ -208,7 +172,7 @@ class Reports:
         return unlisten
 
     @asynccontextmanager
-    async def subscribe(self, limit: int = STREAM_LIMIT) -> AsyncIterator[Stream]:
+    async def subscribe(self, limit: int = STREAM_LIMIT) -> AsyncIterator[Stream[Report]]:
         """
         The reports from now on, for a task: `async with reports.subscribe() as stream: async for report in stream: ...`
 
@@ -217,21 +181,21 @@ class Reports:
         """
         if limit < 1:
             raise ValueError(f"subscribe(limit) must be 1 or more, not {limit}")
-        stream = Stream(limit)
+        stream: Stream[Report] = Stream(limit)
         if self._closed:
-            stream._close()  # noqa: SLF001 -- the two are one structure
+            stream.close()
         self._streams.append(stream)
         try:
             yield stream
         finally:
             self._streams.remove(stream)
-            stream._close()  # noqa: SLF001
+            stream.close()
 
     def close(self) -> None:
         """The system has ended: every iteration ends once it has read what waits. What is published later is still kept."""
         self._closed = True
         for stream in self._streams:
-            stream._close()  # noqa: SLF001 -- the two are one structure
+            stream.close()
 
     def _tell_all(self) -> None:
         """A report that a listener publishes waits until everybody has heard the one before it."""

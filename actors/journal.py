@@ -80,6 +80,8 @@ class JournalState:
     """Whether others may write to the store, so that it is worth looking."""
     published: tuple[Published, ...] = ()
     """What is said in the store of what this process runs."""
+    introduced: trio.Event = field(factory=trio.Event)
+    """Set once that was said, or could not be."""
     on_committed: list[Committed] = field(factory=list)
     on_neighbours: list[Callable[[], object]] = field(factory=list)
     """Called when others have written, as soon as that is seen."""
@@ -88,6 +90,8 @@ class JournalState:
     on_stage: Callable[[], frozenset[str]] = frozenset
     """The ids of the runs that have a live actor."""
     commits: int = 0
+    committed_us: int = 0
+    """When the last commit was made, on the steady clock: the time of all that it wrote."""
     incarnations: int = 0
     hand: Hand = field(factory=Hand)
     trouble: Exception | None = None
@@ -143,7 +147,9 @@ class Journal(Actor[JournalMessage]):
         state.land()
         news = [Write(Register(state.owner), Reply())] if state.works else []
         if state.published:
-            news.append(Write(Publish(state.published), Reply()))
+            news.append(Write(Publish(state.published), Forward(self._introduced, self._introduced)))
+        else:
+            state.introduced.set()
         state.seen_s = self.stage.seams.clock.mono_s()
         if state.incarnations > 1:  # whoever waited for a claim of the incarnation before us may be gone
             state.hand.must_rescue = True
@@ -152,6 +158,9 @@ class Journal(Actor[JournalMessage]):
         self._look_later()
         # first what is in hand and what waits: a run whose end waits to be settled is not one that nobody runs
         self.cell.mailbox.put_back([*self.cell.mailbox.take_now(), *news])
+
+    def _introduced(self, _answer: object) -> None:
+        self._state.introduced.set()
 
     def _rescue(self, scope: Literal["own", "others"]) -> Write:
         state = self._state
@@ -271,7 +280,8 @@ class Journal(Actor[JournalMessage]):
         state = self._state
         state.commits += 1
         state.hand.drop(len(group))
-        state.hand.flight = None
+        assert state.hand.flight is not None
+        state.committed_us, state.hand.flight = state.hand.flight[1], None
         self._trouble(None)
         for write, answer in zip(group, answers, strict=True):
             if type(answer) is ClaimedRuns and not write.is_wanted:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import random
 import secrets
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, Final, NoReturn, Protocol
@@ -142,6 +143,18 @@ class RandomIds:
 
 
 @define(eq=False)
+class SharedIds(RandomIds):
+    """The same for code of several threads: no two of them are given one id."""
+
+    _lock: threading.Lock = field(factory=threading.Lock, init=False)
+
+    def run_id(self, at_us: int) -> str:
+        """See `Ids.run_id`."""
+        with self._lock:
+            return super().run_id(at_us)
+
+
+@define(eq=False)
 class Seams:
     """The set that one runtime is given; `Seams.real()` in production, seeded ones in a simulation."""
 
@@ -167,8 +180,8 @@ class Seams:
 
     @classmethod
     def outside(cls) -> Seams:
-        """Real ones for code that runs in no event loop."""
-        return cls(WallClock(), RandomIds(), random.Random().random, os._exit)  # noqa: S311 -- jitter is no secret
+        """Real ones for code that runs in no event loop, in any thread."""
+        return cls(WallClock(), SharedIds(), random.Random().random, os._exit)  # noqa: S311 -- jitter is no secret
 
     @classmethod
     def seeded(cls, seed: int, *, wall_ns: Callable[[], int] | None = None) -> Seams:

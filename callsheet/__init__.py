@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from .actors.ref import Ref as Ref
     from .actors.reply import Request as Request
     from .actors.seams import Seams as Seams
+    from .actors.stream import Stream as Stream
     from .actors.undelivered import Why as Why
     from .actors.watch import Down as Down
     from .actors.watch import Restarted as Restarted
@@ -97,18 +98,24 @@ if TYPE_CHECKING:
     from .jobs import Jobs as Jobs
     from .monitor import CannotListen as CannotListen
     from .monitor import Monitor as Monitor
+    from .observe.bus import DroppedListener as DroppedListener
+    from .observe.event import Event as Event
+    from .observe.event import EventKind as EventKind
+    from .observe.observability import Observability as Observability
+    from .observe.prometheus import prometheus_text as prometheus_text
+    from .open_options import OpenOptions as OpenOptions
+    from .opening import open_runtime as open_runtime
     from .options import TaskOptions as TaskOptions
     from .queue import Queue as Queue
     from .queues import Queues as Queues
     from .queues import QueueState as QueueState
+    from .retention import Retention as Retention
     from .runs import CancelResult as CancelResult
     from .runs import Page as Page
     from .runs import RunDetails as RunDetails
     from .runs import RunQuery as RunQuery
     from .runs import Runs as Runs
-    from .runtime import OpenOptions as OpenOptions
     from .runtime import Runtime as Runtime
-    from .runtime import open_runtime as open_runtime
     from .snapshot import JobsSnapshot as JobsSnapshot
     from .snapshot import Stats as Stats
     from .store.errors import CallsheetError as CallsheetError
@@ -123,6 +130,7 @@ if TYPE_CHECKING:
     from .store.errors import PayloadTooLarge as PayloadTooLarge
     from .store.errors import SettingRefused as SettingRefused
     from .store.errors import StoreBusy as StoreBusy
+    from .store.errors import StoreClosed as StoreClosed
     from .store.errors import StoreError as StoreError
     from .store.errors import StoreFull as StoreFull
     from .store.errors import StoreHeld as StoreHeld
@@ -181,6 +189,7 @@ _HOME: Final[dict[str, str]] = {
     "Client": "callsheet.client.client",
     "AsyncClient": "callsheet.client.aio",
     "QueueState": "callsheet.queues",
+    "Retention": "callsheet.retention",
     "calm_gc": "callsheet.collector",
     "JobsConfig": "callsheet.config",
     "Definition": "callsheet.config",
@@ -190,8 +199,8 @@ _HOME: Final[dict[str, str]] = {
     "EnqueueOptions": "callsheet.enqueue",
     "EnqueueResult": "callsheet.enqueue",
     "Runtime": "callsheet.runtime",
-    "open_runtime": "callsheet.runtime",
-    "OpenOptions": "callsheet.runtime",
+    "open_runtime": "callsheet.opening",
+    "OpenOptions": "callsheet.open_options",
     "RunDetails": "callsheet.runs",
     "Page": "callsheet.runs",
     "CancelResult": "callsheet.runs",
@@ -205,6 +214,11 @@ _HOME: Final[dict[str, str]] = {
     "Stats": "callsheet.snapshot",
     "Node": "callsheet.tree",
     "Monitor": "callsheet.monitor",
+    "Observability": "callsheet.observe.observability",
+    "Event": "callsheet.observe.event",
+    "EventKind": "callsheet.observe.event",
+    "DroppedListener": "callsheet.observe.bus",
+    "prometheus_text": "callsheet.observe.prometheus",
     "CannotListen": "callsheet.monitor",
     "Access": "callsheet.guard",
     "Action": "callsheet.guard",
@@ -230,6 +244,7 @@ _HOME: Final[dict[str, str]] = {
     "StoreError": "callsheet.store.errors",
     "StoreHeld": "callsheet.store.errors",
     "StoreBusy": "callsheet.store.errors",
+    "StoreClosed": "callsheet.store.errors",
     "StoreFull": "callsheet.store.errors",
     "StoreUnavailable": "callsheet.store.errors",
     "CannotOpen": "callsheet.store.errors",
@@ -293,6 +308,7 @@ _HOME: Final[dict[str, str]] = {
     "Ref": "callsheet.actors.ref",
     "Request": "callsheet.actors.reply",
     "Seams": "callsheet.actors.seams",
+    "Stream": "callsheet.actors.stream",
     "Why": "callsheet.actors.undelivered",
     "Down": "callsheet.actors.watch",
     "Restarted": "callsheet.actors.watch",

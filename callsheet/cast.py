@@ -2,7 +2,7 @@
 Who stands in the tree of a runtime, and what each of them is made of.
 
 Rule: here the declarations (Jobs, tasks, queues) meet the actors; nothing here runs by itself.
-Not here: opening and closing (`runtime`).
+Not here: opening and closing (`opening`).
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from .actors.undelivered import Why
 from .context import Context
 from .guard import as_task
 from .jobs import Jobs, current_jobs, current_runtime
+from .retention import kept_by
 from .store import codec
 from .store.errors import PayloadInvalid
 from .store.records import Clock, Due, Lane
 from .supervisor.aftermath import Aftermath
+from .supervisor.pruner import Pruner
 from .supervisor.quarantine import Quarantine
 from .supervisor.queue import QueueActor, QueuePlan
 from .supervisor.room import Room
@@ -69,6 +71,8 @@ def cast(runtime: Runtime, monitor: Monitor | None) -> SupervisorSpec:
         children += _workers(runtime)
     if monitor is not None:
         children.append(_monitor_spec(runtime, monitor))
+    if runtime.works and any(jobs.retention.by_status for jobs in runtime.jobs):
+        children.append(_retention_spec(runtime))
     return SupervisorSpec(tuple(children), Strategy.REST_FOR_ONE)
 
 
@@ -111,6 +115,18 @@ def _monitor_spec(runtime: Runtime, monitor: Monitor) -> ChildSpec:
         kind="monitor",
         stop_budget_s=1.0,
         parks=True,  # if it cannot stay up it is off; it never takes the rest down
+    )
+
+
+def _retention_spec(runtime: Runtime) -> ChildSpec:
+    kept = [each for jobs in runtime.jobs for each in kept_by(jobs)]
+    return ChildSpec(
+        "retention",
+        lambda: Pruner(kept),
+        kind="retention",
+        intensity=CORE_INTENSITY,
+        backoff=CORE_BACKOFF,
+        parks=True,  # a store that grows is no reason to stop working
     )
 
 
@@ -169,6 +185,8 @@ def plan_of(runtime: Runtime, task: Task[Any, Any]) -> TaskPlan:
     play = partial(_perform_in_thread if task.is_sync else _perform, runtime, task)
     if runtime.understudy is not None:
         play = partial(_stand_in, runtime.understudy, task, play)
+    if task.jobs.bus.tracing is not None:
+        play = partial(task.jobs.bus.tracing.attempt, task, play)
     if any(jobs.policy is not None for jobs in runtime.jobs):
         play = partial(_as_itself, task, play)
     return TaskPlan(task.jobs.identity, task.name, task.policy, play, task.stuck_after_s, runtime.wake_queues)

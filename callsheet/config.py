@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import evolve, frozen
 
+from .observe.observability import Observability
 from .options import OnCrash
 from .queue import Queue
+from .retention import Retention
 from .store.policy import SECOND_US, RetryPolicy
 
 if TYPE_CHECKING:
@@ -35,6 +37,9 @@ class JobsConfig:
     """Bytes of JSON."""
     stuck_after: float
     """Seconds."""
+    retention: Retention
+    observability: Observability
+    """What is recorded of runs without anybody asking."""
     guarded: bool
     """Whether a policy decides who may do what."""
 
@@ -91,6 +96,8 @@ def config_of(jobs: Jobs) -> JobsConfig:
         timeout,
         jobs.max_payload,
         jobs.stuck_after_s,
+        jobs.retention,
+        jobs.observability,
         jobs.policy is not None,
     )
 

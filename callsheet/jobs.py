@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, overload
@@ -17,6 +17,7 @@ import trio
 
 from . import enqueue as enqueueing
 from . import requests
+from .actors.stream import Stream
 from .config import Definition, JobsConfig, config_of, definition_of
 from .declaring import Declare
 from .enqueue import EnqueueOptions, EnqueueResult, Entry
@@ -31,12 +32,18 @@ from .errors import (
     UnknownQueue,
     UnknownTask,
 )
-from .guard import Policy, guard_of
+from .guard import Action, Policy, guard_of, require
 from .job import Job, make_task
 from .names import check_name, check_namespace
+from .observe.bus import Bus, DroppedListener, Listener
+from .observe.event import Event, EventKind
+from .observe.observability import DEFAULT as DEFAULT_OBSERVABILITY
+from .observe.observability import Observability
+from .observe.witness import STREAM_LIMIT
 from .options import DEFAULT_STUCK_S, TaskOptions, declared, stuck_after_s
 from .queue import Queue
 from .queues import Queues
+from .retention import Retention
 from .runs import Runs
 from .snapshot import JobsSnapshot, Stats
 from .store.codec import DEFAULT_LIMIT, HARD_LIMIT
@@ -46,7 +53,8 @@ from .task import Task
 
 if TYPE_CHECKING:
     from .client.client import Client
-    from .runtime import OpenOptions, Runtime
+    from .open_options import OpenOptions
+    from .runtime import Runtime
     from .store.contract import Store
 
 P = TypeVar("P")
@@ -67,8 +75,10 @@ class Jobs:
     queue: the default queue's settings. queues: further ones, which need names. retry: policy of every task, unless the
     task says otherwise, field by field. timeout: seconds for one attempt of every task, unless the task says otherwise.
     max_payload: bytes of JSON in one payload (1 … 4,194,304, default 262,144). stuck_after: seconds that a handler may go
-    on after it was told to stop, before its run is shown as stuck, unless the task says otherwise. policy: who may enqueue,
-    read, cancel, replay and steer: a function of an Access, see `Policy`; without one everybody may.
+    on after it was told to stop, before its run is shown as stuck, unless the task says otherwise. retention: how long runs
+    are kept once they have ended; None: for ever. observability: what is recorded of runs without anybody asking: see
+    `Observability`. policy: who may enqueue, read, cancel, replay and steer: a function of an Access, see `Policy`; without
+    one everybody may.
 
     Raises InvalidName, InvalidOption, TypeError or ValueError that names what is wrong.
     """
@@ -84,7 +94,9 @@ class Jobs:
         timeout: float | None = None,
         max_payload: int = DEFAULT_LIMIT,
         stuck_after: float = DEFAULT_STUCK_S,
+        observability: Observability | None = None,
         policy: Policy | None = None,
+        retention: Retention | None = None,
     ) -> None:
         self.name = check_name(name, "name of a Jobs instance")
         self.namespace = check_namespace(namespace)
@@ -92,8 +104,12 @@ class Jobs:
         self.timeout_us = None if timeout is None else enqueueing.timeout_us(timeout)
         self.max_payload = _max_payload(max_payload)
         self.stuck_after_s = stuck_after_s(stuck_after)
+        self.observability = _made_of(Observability, observability, "observability") or DEFAULT_OBSERVABILITY
+        self.bus = Bus(self.identity, self.observability)
+        """Told by whoever makes a step of these jobs durable."""
         self.policy = guard_of(self, policy)
         """What decides who may do what; None: everybody may do everything."""
+        self.retention = _made_of(Retention, retention, "retention") or Retention()
         self.tasks: dict[str, Task[Any, Any]] = {}
         self.aliases: dict[str, Task[Any, Any]] = {}
         """By the names that tasks had before."""
@@ -157,6 +173,34 @@ class Jobs:
     async def runtimes(self) -> tuple[Owner, ...]:
         """The runtimes registered on the store: boot id, host, process, version, tasks, queues. Raises PolicyDenied."""
         return await requests.runtimes(self, self.runtime())
+
+    def events(
+        self, limit: int = STREAM_LIMIT, kinds: Iterable[EventKind | str] | None = None
+    ) -> AbstractAsyncContextManager[Stream[Event]]:
+        """
+        What the open runtime does from now on: `async with jobs.events() as events: async for event in events: ...`
+
+        limit: how many may wait for the reader (1 … 100,000); then the oldest is dropped, and counted in `events.lost`. kinds:
+        only these. It ends when the runtime has closed. Raises InvalidOption, NotOpen, AmbiguousRuntime, and PolicyDenied
+        where a policy does not let whoever calls read.
+        """
+        require(self, Action.READ)
+        return self.runtime().witness.events(self.bus, limit, kinds)
+
+    def on_event(self, listener: Listener, kinds: Iterable[EventKind | str] | None = None) -> Callable[[], None]:
+        """
+        Have `listener` called with every event of these jobs that this process makes, through whatever runtime or client.
+
+        kinds: only these. It is called after the commit, in the thread that made it, which waits for it: it must be quick,
+        and a plain function. One that raises is dropped: see `dropped_listeners`. May be called at any time, open or not.
+        Returns a function that ends it. Raises InvalidOption or TypeError.
+        """
+        return self.bus.listen(listener, kinds)
+
+    @property
+    def dropped_listeners(self) -> tuple[DroppedListener, ...]:
+        """The listeners that raised and are told nothing more, the last 100, oldest first."""
+        return tuple(self.bus.dropped)
 
     # -- declaring
 
@@ -225,7 +269,7 @@ class Jobs:
         self, store: str | os.PathLike[str] | Store, **options: Unpack[OpenOptions]
     ) -> AsyncIterator[Runtime]:
         """As `open_runtime(store, self, …)`: run these jobs on `store` while the block runs."""
-        from .runtime import open_runtime
+        from .opening import open_runtime
 
         async with open_runtime(store, self, **options) as runtime:
             yield runtime
@@ -302,8 +346,8 @@ class Jobs:
 
         task: a declared task, its name (an older one too), or an instance of a registered Job class, which is its own
         payload. payload: any JSON value, or an instance of the task's payload type; at most `max_payload` bytes of JSON.
-        delay (seconds) or run_at: when it may first start. idempotency_key: the same key of this instance is the same run,
-        also after it ended. on_conflict="raise": a key, or an id, whose run has another task or payload is an error. queue:
+        delay (seconds) or run_at: when it may first start. idempotency_key: the same key of this instance is the same run, as
+        long as that is kept. on_conflict="raise": a key, or an id, whose run has another task or payload is an error. queue:
         another declared queue's name. priority: 0 (first) to 9, default 5. timeout: seconds for each attempt. max_attempts:
         tries in all. trace_id: handed to every attempt. run_id: your own id, unique in the store, for a repeat without a key.
 
@@ -430,7 +474,10 @@ def at(options: EnqueueOptions, when: EnqueueOptions) -> EnqueueOptions:
 def _made_of(kind: type[K], value: object, what: str) -> K | None:
     if value is None or isinstance(value, kind):
         return value
-    raise TypeError(f"{what} must be a {kind.__name__}, as in {what}={kind.__name__}(…), not {type(value).__name__}")
+    article = "an" if kind.__name__[0] in "AEIOU" else "a"
+    raise TypeError(
+        f"{what} must be {article} {kind.__name__}, as in {what}={kind.__name__}(…), not {type(value).__name__}"
+    )
 
 
 def _max_payload(limit: object) -> int:

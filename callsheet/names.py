@@ -19,7 +19,7 @@ MAX_KEY: Final = 255
 RESERVED: Final = "callsheet"
 """A namespace that no Jobs instance may have: it is kept for what this package itself may store one day."""
 
-_HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode categories without a glyph of their own: controls, bidi marks, surrogates, line separators."""
 
 
@@ -34,7 +34,7 @@ def check_name(value: object, what: str, *, most: int = MAX_NAME, slash: bool = 
     if not value or value.isspace():
         raise InvalidName(what, value, "it is empty")
     if not value.isascii() or not value.isprintable():
-        hidden = next((char for char in value if unicodedata.category(char) in _HIDDEN), None)
+        hidden = next((char for char in value if unicodedata.category(char) in HIDDEN), None)
         if hidden is not None:
             raise InvalidName(what, value, f"it contains the invisible character U+{ord(hidden):04X}")
     size = len(value.encode())

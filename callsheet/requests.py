@@ -62,11 +62,15 @@ async def request_many(jobs: Jobs, port: Port, entries: Iterable[Entry]) -> list
 
 
 async def _insert(jobs: Jobs, port: Port, runs: Sequence[NewRun], *, strict: bool) -> list[EnqueueResult]:
-    answer = await port.write(Insert(tuple(runs), strict=strict))
+    insert = Insert(tuple(runs), strict=strict)
+    if jobs.bus.tracing is None:  # the common case, once a run: one call less
+        answer = await port.write(insert)
+    else:
+        insert, answer = await jobs.bus.write(port, insert)
     if isinstance(answer, Conflict):
         raise _conflict(jobs, answer)
     assert isinstance(answer, Inserted)
-    return enqueueing.results(jobs, runs, answer.existing)
+    return enqueueing.results(jobs, insert.runs, answer.existing)
 
 
 def _conflict(jobs: Jobs, answer: Conflict) -> CallsheetError:
@@ -89,7 +93,7 @@ async def snapshot(jobs: Jobs, port: Port) -> JobsSnapshot:
         definitions=jobs.definitions(),
         queues=states(jobs, found.counts, found.queues, port.slots),
         runtimes=found.owners,
-        stats=stats_of(jobs.identity, found.counts),
+        stats=stats_of(jobs.identity, found.counts, found.pruned),
         recent=tuple([run for run in found.runs if guard.may_read(jobs, run)]),
         trouble=None if port.trouble is None else str(port.trouble),
         wake_path=port.wake_path,
@@ -99,7 +103,8 @@ async def snapshot(jobs: Jobs, port: Port) -> JobsSnapshot:
 async def stats(jobs: Jobs, port: Port) -> Stats:
     """See `Jobs.stats`."""
     guard.require(jobs, Action.READ)
-    return stats_of(jobs.identity, await port.read(lambda reader: reader.counts()))
+    found = await port.read(lambda reader: reader.snapshot(limit=0))
+    return stats_of(jobs.identity, found.counts, found.pruned)
 
 
 async def runtimes(jobs: Jobs, port: Port) -> tuple[Owner, ...]:

@@ -243,9 +243,9 @@ class Runs:
         told = None if reason is None else _reason(reason)
         run = _again(self._jobs, old, port.seams.ids.run_id(now_us), now_us, told)
         run = enqueueing.scheduled(run, delay, run_at, port.seams, by=port.delays_by)
-        answer = await port.write(Insert((run,)))
+        insert, answer = await self._jobs.bus.write(port, Insert((run,)), replayed=old.trace_context)
         assert isinstance(answer, Inserted)
-        return enqueueing.results(self._jobs, (run,), answer.existing)[0]
+        return enqueueing.results(self._jobs, insert.runs, answer.existing)[0]
 
     async def cancel_all(
         self, *, reason: str | None = None, limit: int = bulk.DEFAULT_LIMIT, **where: Unpack[RunQuery]
@@ -292,10 +292,12 @@ class Runs:
             raise InvalidOption("status", f"a run that is {status} cannot be replayed: it has not ended")
         told = None if reason is None else _reason(reason)
         seams, by = port.seams, port.delays_by
+        context = self._jobs.bus.trace_context()
 
         def again(old: Run) -> NewRun:
             now_us = seams.clock.steady_us()
             run = _again(self._jobs, old, seams.ids.run_id(now_us), now_us, told)
+            run = run if context is None else evolve(run, trace_context=context)
             return enqueueing.scheduled(run, delay, run_at, seams, by=by)
 
         enqueueing.check_times(delay, run_at, seams)
@@ -353,6 +355,7 @@ def _again(jobs: Jobs, old: Run, run_id: str, now_us: int, reason: str | None) -
         max_attempts=old.max_attempts,
         timeout_us=old.timeout_us,
         trace_id=old.trace_id,
+        trace_context=old.trace_context,
         replay_of=old.id,
         reason=reason,
         at_most_once=old.at_most_once if task is None else task.at_most_once,

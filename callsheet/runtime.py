@@ -1,65 +1,55 @@
 """
 What runs one or more Jobs on one store, in one process, between open and close.
 
-Rule: this file opens and closes; who stands in the tree is in `cast`, what they do in the layers below.
+Rule: what whoever holds an open runtime can do, and what its actors and the facade need of it.
+Not here: opening and closing (`opening`), who stands in the tree (`cast`).
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import os
-import signal
-import socket
-import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from collections.abc import Set as AbstractSet
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
-from contextvars import Token
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import trio
 from attrs import define, field
 
-from . import __version__, guard
+from . import guard
 from .actors.batch import Write
 from .actors.calendar import PAGE
 from .actors.errors import ActorDown
-from .actors.journal import JournalState, LookAround, send, write
+from .actors.journal import JournalState, send, write
 from .actors.readers import Readers
 from .actors.ref import Ref
 from .actors.reply import Reply
 from .actors.seams import Seams
-from .actors.writer import InlineWriter, ThreadWriter, Writer
-from .cast import cast, lanes_of
-from .client.published import publish
-from .errors import InvalidOption, NotOpen, RuntimeGaveUp, ShuttingDown, UnknownQueue, UnknownTask
+from .cast import lanes_of
+from .errors import InvalidOption, NotOpen, ShuttingDown, UnknownTask
 from .hub import Hub
-from .jobs import Jobs, current_runtime
+from .jobs import Jobs
 from .neighbours import Neighbours
+from .observe.witness import Witness
+from .open_options import MAX_GRACE_S
 from .port import Until
-from .queue import MAX_CONCURRENCY, check_int
 from .store.contract import Answer, Command, Reader, Store
 from .store.errors import CallsheetError, OutcomeUnknown
-from .store.memory import MemoryStore
 from .store.policy import seconds
 from .store.records import Clock, Now, Owner, Status
-from .stores import store_at
 from .supervisor import paths
-from .supervisor.aftermath import Aftermath
 from .supervisor.errors import ChildIsUp
 from .supervisor.requests import RestartChild
 from .supervisor.slots import Slots
-from .supervisor.system import ActorSystem, SystemGaveUp
+from .supervisor.system import ActorSystem
 from .task import Task
 from .threads import Threads
 from .tree import Node, picture
-from .wake import Bell, Ear, path_of
+from .wake import Bell, Ear
 
 if TYPE_CHECKING:
     from .actors.run import RunActor
-    from .monitor import Monitor
 
 T = TypeVar("T")
 Understudy: TypeAlias = (
@@ -68,34 +58,8 @@ Understudy: TypeAlias = (
 
 _log = logging.getLogger("callsheet")
 
-GRACE_S: Final = 8.0
-"""Default for how long work in hand may go on once a runtime stops."""
-MAX_GRACE_S: Final = 86_400.0
 LOOK_S: Final = 1.0
 """How often whoever waits for quiet looks though nothing was said: a wake-up may be lost."""
-LATE_SIGNALS_S: Final = 0.001
-"""How long signals that came when all was over are collected."""
-
-
-class OpenOptions(TypedDict, total=False):
-    """What `open`, `serve` and `open_runtime` take beside the store."""
-
-    app: Any
-    """Handed to every handler as `ctx.app`."""
-    grace: float
-    """Seconds that work in hand may go on once the block is left (0 … 86,400, default 8); then it is cancelled."""
-    monitor: Monitor | None
-    """Watch and steer it through a page and a websocket."""
-    signals: bool
-    """SIGTERM and SIGINT end the block; a second one ends the grace too. Main thread only."""
-    queues: Sequence[str]
-    """Run only what waits in these queues, by name or `namespace/name`; all tasks and queues can still be enqueued to."""
-    max_running: int | None
-    """Runs on stage at once in all queues together (1 … 1,000,000); None: as many as the queues have slots."""
-    work: bool
-    """False: run nothing, only enqueue, read and steer, beside a runtime in another process."""
-    seams: Seams
-    """Clock, chance and ids, for simulations."""
 
 
 @define(eq=False)
@@ -120,6 +84,8 @@ class Runtime:
     """By queue identity."""
     threads: Threads = field(factory=Threads)
     journal: JournalState = field(init=False)
+    witness: Witness = field(init=False)
+    """Tells the Jobs of what is durable."""
     ear: Ear | None = field(default=None, init=False)
     """Where we are told of what others write, if there is such a place."""
     bell: Bell = field(init=False)
@@ -307,6 +273,7 @@ class Runtime:
         Whoever waits for an answer from outside is told that the outcome is unknown.
         """
         self.vanished = True
+        self.journal.introduced.set()
         self._leave_jobs()
         journal = self.system.stage.registry.get(paths.JOURNAL)
         waiting = [] if journal is None else journal.mailbox.take_now()
@@ -320,6 +287,7 @@ class Runtime:
         return OutcomeUnknown(self.store.name, "its process was killed")
 
     def _leave_jobs(self) -> None:
+        self.witness.close()
         for each in self.jobs:
             if self in each._open:  # noqa: SLF001 -- the two know each other
                 each._open.remove(self)  # noqa: SLF001
@@ -343,246 +311,3 @@ class Runtime:
                     return True
                 after_us = page[-1].due_us
         return False
-
-
-# ---------------------------------------------------------------- putting it together
-
-
-@asynccontextmanager
-async def open_runtime(
-    store: str | os.PathLike[str] | Store, *jobs: Jobs, **options: Unpack[OpenOptions]
-) -> AsyncIterator[Runtime]:
-    """
-    Run `jobs` on `store` while the block runs.
-
-    store: the path of a SQLite database (made when it is not there; `sqlite:///…` works too), ":memory:", or a Store.
-    For the options see `OpenOptions`.
-
-    Every unfinished run of a process that died goes on. Leaving the block stops claiming, lets work in hand end within
-    `grace`, cancels and hands back the rest, and returns when nothing of it runs any more.
-
-    Raises StoreHeld, CannotOpen, ForeignDatabase, NewerSchema, DamagedStore, SettingRefused: nothing was changed;
-    InvalidOption, UnknownQueue; RuntimeGaveUp, after the block was cancelled, when the runtime cannot keep itself alive.
-    """
-    grace_s = _check(jobs, options)
-    watched, works = _watched(jobs, options.get("queues")), bool(options.get("work", True))
-    seams = options.get("seams") or Seams.real()
-    place = store_at(store, exclusive=works)
-    inline = isinstance(place, MemoryStore) or not seams.threads
-    writer = seams.writer or _writer(inline=inline)
-    owner = _owner(jobs, watched, seams)
-    try:
-        async with _signals(options) as signals:
-            await writer.call(lambda: place.open(owner))
-            try:
-                runtime = Runtime(
-                    jobs,
-                    place,
-                    seams,
-                    owner,
-                    Readers(place, inline=inline),
-                    app=options.get("app"),
-                    works=works,
-                    watched=watched,
-                    max_running=options.get("max_running"),
-                )
-                runtime.journal = JournalState(
-                    place,
-                    writer,
-                    owner,
-                    works=works,
-                    has_neighbours=_has_neighbours(place, seams),
-                    published=tuple(publish(each) for each in jobs) if works else (),
-                )
-                runtime.bell = Bell(None if inline else path_of(place.name))
-                seams.attend(runtime)
-                async with _heard(runtime), _working(runtime, options, grace_s, signals):
-                    yield runtime
-            finally:
-                runtime.readers.close()
-                await _close(writer, place)
-    finally:
-        writer.close()
-
-
-def _check(jobs: tuple[Jobs, ...], options: OpenOptions) -> float:
-    unknown = options.keys() - OpenOptions.__annotations__.keys()
-    if unknown:
-        raise TypeError(f"open has no option {min(unknown)!r}; it has {', '.join(OpenOptions.__annotations__)}")
-    if not jobs:
-        raise InvalidOption("jobs", "open needs at least one Jobs instance")
-    _check_types(jobs, options)
-    identities = [each.identity for each in jobs]
-    if len(set(identities)) < len(identities):
-        raise InvalidOption("jobs", "two of them have the same namespace and name")
-    for each in jobs:
-        for other in jobs:
-            twice = each.declared_queues.keys() & other.declared_queues.keys()
-            if each is not other and twice:
-                raise InvalidOption("jobs", f"two of them declare the queue {min(twice)}")
-    if options.get("max_running") is not None:
-        check_int(options["max_running"], "max_running", MAX_CONCURRENCY)
-    try:
-        return seconds(options.get("grace", GRACE_S), "grace", most=MAX_GRACE_S)
-    except ValueError as error:
-        raise InvalidOption("grace", str(error).removeprefix("grace ")) from None
-
-
-def _check_types(jobs: tuple[Jobs, ...], options: OpenOptions) -> None:
-    for each in jobs:
-        if not isinstance(each, Jobs):
-            raise TypeError(f"open_runtime takes a store and then Jobs instances, not {type(each).__name__}")
-    for name in ("work", "signals"):
-        if not isinstance(options.get(name, False), bool):  # "no" and "false" would count as True
-            raise TypeError(f"{name} must be True or False, not {type(options.get(name)).__name__}")
-    monitor = options.get("monitor")
-    if monitor is not None and not hasattr(monitor, "port"):
-        raise TypeError(f"monitor must be a Monitor, as in monitor=Monitor(), not {type(monitor).__name__}")
-
-
-def _watched(jobs: tuple[Jobs, ...], names: Sequence[str] | None) -> tuple[str, ...]:
-    """The identities of the queues that `names` tells, of all where it tells none."""
-    known = [queue for each in jobs for queue in each.declared_queues]
-    if names is None:
-        return tuple(known)
-    if not isinstance(names, Sequence | AbstractSet) or isinstance(names, str | bytes) or not names:
-        raise InvalidOption("queues", "give a list with at least one name, or leave it out to watch every queue")
-    found: dict[str, None] = {}
-    for name in names:
-        meant = [queue for queue in known if name in (queue, queue.partition("/")[2])]
-        if not meant:
-            raise UnknownQueue(jobs[0].identity, str(name), tuple(queue.partition("/")[2] for queue in known))
-        found.update(dict.fromkeys(meant))
-    return tuple(found)
-
-
-def _owner(jobs: tuple[Jobs, ...], watched: tuple[str, ...], seams: Seams) -> Owner:
-    return Owner(
-        boot_id=seams.ids.boot_id(),
-        pid=os.getpid(),
-        host=socket.gethostname(),
-        started_us=seams.clock.wall_us(),
-        version=__version__,
-        tasks=tuple(f"{each.identity}/{name}" for each in jobs for task in each.tasks.values() for name in task.names),
-        queues=watched,
-    )
-
-
-def _has_neighbours(store: Store, seams: Seams) -> bool:
-    """Whether other processes may write to it. Those of a simulation know of each other."""
-    return not (store.exclusive and (isinstance(store, MemoryStore) or not seams.threads))
-
-
-def _writer(*, inline: bool) -> Writer:
-    return InlineWriter() if inline else ThreadWriter("callsheet-journal")
-
-
-async def _close(writer: Writer, store: Store) -> None:
-    await writer.call(store.close)
-
-
-@asynccontextmanager
-async def _working(
-    runtime: Runtime, options: OpenOptions, grace_s: float, signals: _Signals | None
-) -> AsyncIterator[None]:
-    previous = current_runtime.set(runtime)
-    prepare = partial(_prepare, runtime)
-    spec = cast(runtime, options.get("monitor"))
-    try:
-        await runtime.neighbours.first_look()
-        async with ActorSystem(spec, seams=runtime.seams, grace_s=grace_s, prepare=prepare):
-            for each in runtime.jobs:
-                each._open.append(runtime)  # noqa: SLF001 -- the two know each other
-            if signals is not None:
-                runtime.system.stage.spawn(partial(_obey, runtime, signals), "signals")
-            if runtime.ear is not None:
-                runtime.system.stage.spawn(partial(runtime.ear.listen, partial(_look_around, runtime)), "wake")
-            yield
-    except SystemGaveUp as error:
-        raise RuntimeGaveUp(error.exit) from error.__cause__
-    finally:
-        runtime.is_open = runtime.vanished  # what is left of a killed one shall find it, and none that follows
-        runtime.journal.give_up(ShuttingDown(runtime.jobs[0].identity))
-        runtime.hub.close()
-        _forget(runtime, previous)
-
-
-def _prepare(runtime: Runtime, system: ActorSystem) -> None:
-    """Before the first actor starts."""
-    runtime.system, runtime.is_open = system, True
-    aftermath = Aftermath(system.stage, runtime.slots)
-    runtime.journal.on_committed += [aftermath, runtime.hub]
-    if not runtime.works:
-        runtime.journal.on_committed.append(lambda _commands, _answers: runtime.bell.ring())
-    runtime.journal.on_neighbours += [aftermath.others_wrote, runtime.neighbours.wrote]
-    runtime.journal.on_neighbours_seldom.append(runtime.hub.others_wrote)
-    runtime.journal.on_stage = lambda: frozenset(
-        run_id for slots in runtime.slots.values() for run_id in slots.on_stage
-    )
-
-
-def _look_around(runtime: Runtime) -> None:
-    """Somebody wrote, perhaps."""
-    journal = runtime.system.stage.whereis(paths.JOURNAL)
-    if journal is not None:
-        journal.tell_control(LookAround())
-
-
-def _forget(runtime: Runtime, previous: Token[Runtime]) -> None:
-    runtime._leave_jobs()  # noqa: SLF001 -- one thing in two halves
-    with suppress(ValueError):  # closed from another context than it was opened in, as fixtures are: that one is gone
-        current_runtime.reset(previous)
-
-
-@asynccontextmanager
-async def _heard(runtime: Runtime) -> AsyncIterator[None]:
-    """While other processes can tell the one runtime that works here that they wrote, and we can tell it."""
-    path = runtime.bell.path
-    runtime.ear = Ear.at(path) if runtime.works and runtime.store.exclusive else None
-    try:
-        yield
-    finally:
-        runtime.bell.close()
-        if runtime.ear is not None:
-            runtime.ear.close()
-
-
-@define(eq=False)
-class _Signals:
-    """Those that end the runtime, one by one."""
-
-    received: AsyncIterator[int]
-    obeyed: bool = False
-    """Whether one of them ended the block."""
-
-
-@asynccontextmanager
-async def _signals(options: OpenOptions) -> AsyncIterator[_Signals | None]:
-    """
-    From before the store is opened until it is closed; None when signals are left to the host.
-
-    Once one has been obeyed, a further one does not kill a process that is closing its store: trio would raise again what
-    nobody took. One that comes while a block closes of itself is for the host, and is raised again then.
-    """
-    if not options.get("signals"):
-        yield None
-        return
-    if threading.current_thread() is not threading.main_thread():
-        raise InvalidOption("signals", "only the main thread receives signals: open it there, or without signals=True")
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
-        signals = _Signals(received)
-        try:
-            yield signals
-        finally:
-            if signals.obeyed:
-                with trio.move_on_after(LATE_SIGNALS_S, shield=True):
-                    async for _ in received:
-                        pass
-
-
-async def _obey(runtime: Runtime, signals: _Signals) -> None:
-    """The first signal ends the block, every further one the grace too."""
-    async for number in signals.received:
-        _log.info("%s: stopping%s", signal.Signals(number).name, " at once" if signals.obeyed else "")
-        runtime.stop(grace=0 if signals.obeyed else None)
-        signals.obeyed = True

@@ -35,6 +35,9 @@ class Stats:
     """By the names that the runs are stored under."""
     by_queue: Mapping[str, int]
     by_queue_status: Mapping[str, Mapping[Status, int]]
+    by_task_status: Mapping[str, Mapping[Status, int]]
+    pruned: Mapping[Status, int]
+    """How many were ever forgotten by retention, by how they had ended; they are in no other number here."""
 
 
 @frozen
@@ -61,10 +64,11 @@ class JobsSnapshot:
     """
 
 
-def stats_of(jobs: str, counts: Sequence[Count]) -> Stats:
+def stats_of(jobs: str, counts: Sequence[Count], pruned: Sequence[Count]) -> Stats:
     """The sums over the counters of one instance, by `namespace/name`."""
     mine = [count for count in counts if count.lane.jobs == jobs]
     queues = sorted({_short(count.lane.queue) for count in mine})
+    tasks = sorted({count.lane.task for count in mine})
     return Stats(
         total=sum(count.n for count in mine),
         by_status=_sums((count.status, count.n) for count in mine),
@@ -74,6 +78,10 @@ def stats_of(jobs: str, counts: Sequence[Count]) -> Stats:
             queue: _sums((count.status, count.n) for count in mine if _short(count.lane.queue) == queue)
             for queue in queues
         },
+        by_task_status={
+            task: _sums((count.status, count.n) for count in mine if count.lane.task == task) for task in tasks
+        },
+        pruned=_sums((count.status, count.n) for count in pruned if count.lane.jobs == jobs),
     )
 
 

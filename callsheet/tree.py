@@ -22,7 +22,7 @@ class Node:
     path: str
     name: str
     kind: str
-    """root, supervisor, scheduler, journal, calendar, task, queue, monitor."""
+    """root, supervisor, scheduler, journal, calendar, task, queue, monitor, retention."""
     state: str
     """starting, running, stopping, down, zombie; or parked."""
     restarts: int

@@ -13,6 +13,7 @@ import contextlib
 import logging
 import os
 import socket
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -41,7 +42,7 @@ def path_of(database: str) -> str | None:
 
 @define(eq=False)
 class Bell:
-    """Tells the runtime of one database that somebody wrote. For any thread; not across a fork."""
+    """Tells the runtime of one database that somebody wrote. One thread at a time; not across a fork."""
 
     path: str | None
     _socket: socket.socket | None = field(default=None, init=False)
@@ -53,6 +54,7 @@ class Bell:
         with contextlib.suppress(OSError):  # nobody listens, or it was told so often that it looks anyway
             if self._socket is None:
                 self._socket = _datagrams()
+                weakref.finalize(self, self._socket.close)  # clients that are never closed are no mistake
             self._socket.sendto(b".", self.path)
 
     @property
@@ -78,6 +80,9 @@ class Ear:
     path: str
     _socket: socket.socket
 
+    def __attrs_post_init__(self) -> None:
+        _ears.add(self)
+
     @classmethod
     def at(cls, path: str | None) -> Ear | None:
         """
@@ -99,14 +104,18 @@ class Ear:
             return None
         return cls(path, ear)
 
-    async def listen(self, on_wake: Callable[[], object]) -> None:
-        """Call `on_wake` for each datagram, or for many at once, until cancelled. Never raises anything else."""
+    async def listen(self, on_wake: Callable[[], object], then: Callable[[], object]) -> None:
+        """
+        Call `on_wake` for each datagram, or for many at once, and `then` a moment later, until cancelled. Never raises anything
+        else.
+        """
         try:
             while True:
                 await trio.lowlevel.wait_readable(self._socket)
                 self._drain()
                 on_wake()
                 await trio.sleep(GAP_S)
+                then()
         except OSError:
             _log.exception("nothing is heard any more at %s: the store is looked at four times a second", self.path)
 
@@ -120,7 +129,23 @@ class Ear:
         if self._socket.fileno() >= 0:
             with contextlib.suppress(OSError):
                 Path(self.path).unlink()
-            self._socket.close()
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Close the socket, and leave the path to whoever else has it."""
+        self._socket.close()
+
+
+_ears: Final[weakref.WeakSet[Ear]] = weakref.WeakSet()
+
+
+def _hear_nothing() -> None:
+    """In a forked child, which must not seem to listen when its parent has ended."""
+    for ear in list(_ears):
+        ear.let_go()
+
+
+os.register_at_fork(after_in_child=_hear_nothing)
 
 
 def _datagrams() -> socket.socket:

@@ -214,6 +214,8 @@ class NoteRunning:
     progress: bytes | None = None
     stuck_since_us: int | None = None
     """Since when it goes on although it was told to stop."""
+    run: Claimed | None = None
+    """As in a Settlement."""
 
 
 @frozen
@@ -297,6 +299,8 @@ class RescuedRun:
     trace_id: str | None = None
     started_us: int | None = None
     """When the attempt that was lost was claimed."""
+    cause: str | None = None
+    """Of the run's last transition."""
 
 
 @frozen

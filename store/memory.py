@@ -270,6 +270,7 @@ class MemoryStore:
         return heapq.nsmallest(limit, chosen, key=_order)
 
     def _start(self, was: Run, command: Claim, now: Now) -> Claimed:
+        at_us = now.not_before(was.created_us).steady_us
         run = evolve(
             was,
             status=step(was.id, was.status, Move.START),
@@ -277,12 +278,12 @@ class MemoryStore:
             fence=was.fence + 1,
             owner=command.owner,
             claim_id=command.claim_id,
-            started_us=now.steady_us,
+            started_us=at_us,
             lease_until_us=now.steady_us + command.lease_us,
-            updated_us=now.steady_us,
+            updated_us=at_us,
             cause=None,
         )
-        self.tables.move_run(run, was.status, Move.START, now.steady_us)
+        self.tables.move_run(run, was.status, Move.START, at_us)
         return claimed_of(run)
 
     # ---------------------------------------------------------------- the end of an attempt
@@ -338,6 +339,7 @@ class MemoryStore:
         run = self.tables.runs.get(command.run_id)
         if run is None or run.status.is_final:
             return CancelAnswer(command.run_id, None if run is None else run.status, canceled=False)
+        now = now.not_before(run.updated_us)
         if run.status is Status.RUNNING:
             self._end(run, Verdict(Move.CANCEL, OutcomeKind.CANCELED, cause=command.cause), now)
             return canceled_of(run)
@@ -393,7 +395,7 @@ class MemoryStore:
         outcome = lost_as(command, None if seen is None else seen.seen_us, now.steady_us)
         after = self._end(run, rescue_verdict(run, outcome, now.steady_us), now)
         kept = after.status, after.due_us, after.clock
-        return RescuedRun(run.id, run.lane, run.attempt, outcome, *kept, run.trace_id, run.started_us)
+        return RescuedRun(run.id, run.lane, run.attempt, outcome, *kept, run.trace_id, run.started_us, after.cause)
 
     def _register(self, owner: Owner, now: Now) -> None:
         self.tables.put(self.tables.owners, owner.boot_id, SeenOwner(owner, now.steady_us))
@@ -411,12 +413,11 @@ class MemoryStore:
 
     def _prune(self, command: Prune) -> Pruned:
         ended = [run for run in self.tables.of_status(command.status) if run.lane.jobs == command.jobs]
-        left = sorted((run for run in ended if run.status.is_final and run.id > command.after), key=lambda run: run.id)
-        looked = left[: command.limit]
-        old = [run for run in looked if run.ended_us is not None and run.ended_us < command.before_us]
-        for run in old:
-            self.tables.forget_run(run)
-        return Pruned(len(old), looked[-1].id if len(left) > len(looked) else None)
+        old = sorted(run.id for run in ended if run.ended_us is not None and run.ended_us < command.before_us)
+        page = old[: command.limit]
+        for run_id in page:
+            self.tables.forget_run(self.tables.runs[run_id])
+        return Pruned(len(page), page[-1] if len(old) > len(page) else None)
 
 
 def _order(run: Run) -> tuple[int, int, str]:

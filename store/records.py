@@ -125,6 +125,13 @@ class Now:
     steady_us: int
     wall_us: int
 
+    def not_before(self, us: int) -> Now:
+        """
+        The same, but not before what was written at `us`: who writes first may have read the clock last, when one of two waited
+        for the other's transaction.
+        """
+        return self if us <= self.steady_us else Now(us, self.wall_us)
+
 
 @frozen
 class Error:

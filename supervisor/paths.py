@@ -14,6 +14,7 @@ CALENDAR: Final = "/calendar"
 TASKS: Final = "/tasks"
 QUEUES: Final = "/queues"
 MONITOR: Final = "/monitor"
+RETENTION: Final = "/retention"
 
 
 def jobs(identity: str) -> str:

@@ -86,7 +86,8 @@ class Settling:
         """With its run: unlike an end, that is refused while the store takes nothing, and is tried again while it is true."""
         if not actor.is_over:
             run = actor.claimed
-            note = NoteRunning(run.run_id, run.attempt, run.claim_id, run.fence, stuck_since_us=actor.stuck_since_us)
+            since_us = actor.stuck_since_us
+            note = NoteRunning(run.run_id, run.attempt, run.claim_id, run.fence, stuck_since_us=since_us, run=run)
             send(self.journal, note, Forward(lambda _: None, lambda _: self._keep_stuck_later(actor)))
 
     def _keep_stuck_later(self, actor: RunActor) -> None:

@@ -26,7 +26,6 @@ RANGES: Final = [
 """Every row of what was studied: kind, first and last number."""
 
 OPEN: Final = {
-    "open: clients, guarding, observing": ["L09", "L12", "L103", "L113", "L114", "L115"],
     "open: schedules": [f"G{n}" for n in range(70, 83)],
 }
 NOT_OURS: Final = ["L110", "L111", "L112", "G94", "G97", "G98", "G100"]
@@ -65,7 +64,7 @@ def test_what_is_open_or_does_not_apply_is_no_more_than_was_agreed() -> None:
 
     assert found == OPEN
     assert ["L01", *NOT_OURS] == foreign
-    assert sorted([*NOT_OURS, *OPEN["open: clients, guarding, observing"], *OPEN["open: schedules"]]) == sorted(without)
+    assert sorted([*NOT_OURS, *OPEN["open: schedules"]]) == sorted(without)
     assert [] == [row.id for row in rows() if row.id in NOT_OURS and not row.here.startswith("does not apply: ")]
 
 

@@ -18,6 +18,7 @@ from callsheet.names import MAX_KEY, MAX_NAME
 from callsheet.options import MAX_OLDER
 from callsheet.progress import MAX_PROGRESS
 from callsheet.queue import MAX_BATCH, MAX_CONCURRENCY
+from callsheet.retention import LEAST_S, MOST_S
 from callsheet.runs import MAX_PAGE, MAX_REASON
 from callsheet.store.codec import DEFAULT_LIMIT, HARD_LIMIT, MAX_DEPTH, MAX_DIGITS
 from callsheet.store.described import MAX_MESSAGE, MAX_TRACEBACK
@@ -40,7 +41,7 @@ def test_every_snippet_prints_what_stands_below_it(
     promised, said = play(PAGE, monkeypatch, capsys)
 
     assert promised == said
-    assert 15 == len(said)
+    assert 16 == len(said)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +82,7 @@ def test_the_tables_are_whole(names: list[Any]) -> None:
         ("attempts that a history keeps", [HISTORY_FIRST, HISTORY_LAST]),
         ("replays that a history names", [REPLAYS_TOLD]),
         ("slots of a queue", [MAX_CONCURRENCY, MAX_BATCH]),
+        ("how long an ended run is kept", [LEAST_S, MOST_S // (365 * 86_400)]),
         ("older schemas", [MAX_OLDER]),
         ("messages that wait", [MAX_WAITING]),
     ],

@@ -68,8 +68,14 @@ ALLOWED: Final[dict[str, dict[str, str]]] = {
     "actors/writer.py": {
         "threading.Thread": "the commit thread itself; `InlineWriter` is the injected other way",
     },
+    "store/sqlite/patience.py": {
+        "time": "how another process is waited for, which no simulation has; SQLite's own handler slept just so",
+    },
     "callsheet/__init__.py": {
         "importlib.import_module": "public names load when first used; the modules are those of its table",
+    },
+    "callsheet/commands/target.py": {
+        "importlib.import_module": "`callsheet run` is told the module of its user's jobs, as every worker of a queue is",
     },
     "callsheet/threads.py": {
         "trio.to_thread": "what runs there is the user's own blocking code; in a simulation time stands still meanwhile",

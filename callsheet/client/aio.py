@@ -65,9 +65,9 @@ class AsyncClient:
     """
     A Client for an event loop: `AsyncClient(jobs.client("jobs.db"))`, or over a `Client("jobs.db", jobs="app/background")`.
 
-    Every call of the client is a coroutine here, with the same arguments, results and errors; `entry` is as it was. It needs
-    the extra `anyio`, and runs under trio and asyncio. As many calls go on at once as anyio's default limiter has threads
-    (40). Cancelling a call other than `runs.wait` waits until it is done.
+    Every call of the client is a coroutine here, with the same arguments, results and errors; `entry` and `config` too, since
+    what is published must be read first. It needs the extra `anyio`, and runs under trio and asyncio. As many calls go on at
+    once as anyio's default limiter has threads (40). Cancelling a call other than `runs.wait` waits until it is done.
     """
 
     def __init__(self, client: Client) -> None:
@@ -98,7 +98,7 @@ class AsyncClient:
     definitions = threaded(Client.definitions)
 
     async def config(self) -> JobsConfig:
-        """As `Client.config`; a coroutine, since what is published must be read first."""
+        """As `Client.config`."""
         return await anyio.to_thread.run_sync(lambda: self.behind.config)
 
     @overload
@@ -143,8 +143,18 @@ class AsyncClient:
         """As `Client.enqueue_at`."""
         return await anyio.to_thread.run_sync(partial(self.behind.enqueue_at, task, when, *payload, **options))
 
+    @overload
+    async def entry(self, task: str, payload: object = None, **options: Unpack[EnqueueOptions]) -> Entry: ...
+    @overload
+    async def entry(self, task: Task[Payload, Any], payload: Payload, **options: Unpack[EnqueueOptions]) -> Entry: ...
+    @overload
+    async def entry(self, task: Job, **options: Unpack[EnqueueOptions]) -> Entry: ...
+    async def entry(self, task: Any, *payload: Any, **options: Any) -> Entry:
+        """As `Client.entry`."""
+        return await anyio.to_thread.run_sync(partial(self.behind.entry, task, *payload, **options))
+
     async def enqueue_many(self, entries: Iterable[Entry]) -> list[EnqueueResult]:
-        """As `Client.enqueue_many`; entries come from `jobs.entry` or from the `entry` of the Client."""
+        """As `Client.enqueue_many`."""
         return await anyio.to_thread.run_sync(partial(self.behind.enqueue_many, entries))
 
 

@@ -8,7 +8,7 @@ Not here: how the store is reached (`direct`), the same for event loops (`aio`).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -25,11 +25,12 @@ from ..jobs import Jobs, at
 from ..queues import Queues
 from ..runs import Runs
 from ..snapshot import JobsSnapshot, Stats
+from ..store.contract import Answer, Command
 from ..store.records import Owner
 from ..stores import sqlite_path
 from .direct import Direct
 from .drive import drive, driven
-from .published import PublishedJobs, declared_by, is_guarded
+from .published import PublishedJobs, as_known_now, declared_by, is_guarded
 
 if TYPE_CHECKING:
     from ..job import Job
@@ -65,8 +66,10 @@ class Client:
         self._declared: Jobs | None = None
         self._published: PublishedJobs | None = None
         self._read_s = 0.0
+        self._is_set_up = False
         self._subject = subject
         self._direct = Direct(sqlite_path(url), create=False)
+        self._direct.told.append(self._tell)
         self.runs = ClientRuns(self)
         self.queues = ClientQueues(self)
 
@@ -104,10 +107,14 @@ class Client:
     def jobs(self) -> Jobs:
         """The declaration that calls go by: the code's, or what is published. Raises NoStore, NotPublished."""
         if self._declared is not None:
+            if not self._is_set_up:
+                self._is_set_up = True
+                self._declared.bus.set_up()
             return self._declared
         now_s = self._direct.seams.clock.mono_s()
         if self._published is None or now_s - self._read_s > FRESH_S:
             self._published, self._read_s = drive(self._find()), now_s
+            self._published.bus.set_up()
         return self._published
 
     async def _find(self) -> PublishedJobs:
@@ -118,10 +125,16 @@ class Client:
             raise NotPublished(store, self._wanted, f"published are {known}" if known else "nothing is published yet")
         if len(mine) > 1:
             raise NotPublished(store, None, f"say one of {known}")
+        declared = declared_by(mine[0], store)
         if is_guarded(mine[0]):
             why = "its policy is in its code, and this client has none: use jobs.client(url)"
             raise PolicyDenied(self._subject, Action.READ, mine[0].jobs, why)
-        return declared_by(mine[0], store)
+        return declared
+
+    def _tell(self, commands: Sequence[Command], answers: Sequence[Answer], at_us: int) -> None:
+        jobs = self._declared or self._published
+        if jobs is not None:
+            jobs.bus.told(commands, answers, at_us, boot_id=None)
 
     def entered(self) -> AbstractContextManager[object]:
         """A context for one call: on behalf of the client's subject; without one, of whoever the caller acts for."""
@@ -227,7 +240,9 @@ class Client:
     def enqueue_many(self, entries: Iterable[Entry]) -> list[EnqueueResult]:
         """As `Jobs.enqueue_many`: several runs in one transaction, all or none; at most 10,000."""
         with self.entered():
-            return drive(requests.request_many(self.jobs, self._direct, entries))
+            jobs, listed = self.jobs, [entries] if isinstance(entries, Entry) else entries
+            known = [as_known_now(jobs, each) if isinstance(each, Entry) else each for each in listed]
+            return drive(requests.request_many(jobs, self._direct, known))
 
     def _request(self, task: str | Task[Any, Any] | Job, payload: object, options: EnqueueOptions) -> EnqueueResult:
         with self.entered():

@@ -2,9 +2,9 @@
 A store reached without a runtime: short guarded transactions in the caller's own thread.
 
 Rule 1: its coroutines never wait for an event loop, so they are driven to their end by one call (`drive`).
-Rule 2: one connection writes, one thread at a time; readers are lent, one a thread. Nothing is opened before it is used, and a
-forked child begins anew: a connection, a lock, or the next id of its parent is never used there.
-Rule 3: after each commit the running runtime is told, if it can be.
+Rule 2: one connection writes, one thread at a time; readers are lent, one a thread. Nothing is opened before it is used.
+Rule 3: a forked child begins anew: it uses no connection (`store.sqlite.forks`), lock, or next id of its parent.
+Rule 4: after each commit the running runtime is told, if it can be.
 Not here: what is asked (`callsheet.runs`, …), who may ask (`client`).
 """
 
@@ -72,13 +72,11 @@ class Direct:
     slots: Mapping[str, Slots] = field(factory=dict, init=False)
     trouble: Exception | None = field(default=None, init=False)
     """A client is told of it by the call that met it."""
-    told: list[Callable[[Sequence[Command], Sequence[Answer]], object]] = field(factory=list, init=False)
-    """Called with what was committed, after each commit."""
+    told: list[Callable[[Sequence[Command], Sequence[Answer], int], object]] = field(factory=list, init=False)
+    """Called with what was committed, and when, after each commit."""
     _inside: _Open | None = field(default=None, init=False)
     _opening: threading.Lock = field(factory=threading.Lock, init=False)
     _writing: threading.Lock = field(factory=threading.Lock, init=False)
-    _forked: list[object] = field(factory=list, init=False)
-    """What a parent process had open: to close it here could harm the parent's database."""
 
     def __attrs_post_init__(self) -> None:
         _all.add(self)
@@ -138,10 +136,11 @@ class Direct:
         except BaseException:
             reader.close()  # whatever state it is in, the next read begins with another
             raise
-        if len(inside.free) < MAX_IDLE_READERS and self._inside is inside:
-            inside.free.append(reader)
-        else:
-            reader.close()
+        inside.free.append(reader)
+        if (
+            len(inside.free) > MAX_IDLE_READERS or self._inside is not inside
+        ):  # closed meanwhile: nobody else will do it
+            _close_one(inside.free)
         return value
 
     def close(self) -> None:
@@ -150,22 +149,28 @@ class Direct:
             self.is_open = False
             inside, self._inside = self._inside, None
             if inside is not None:
-                inside.store.close()
-                inside.bell.close()
                 while inside.free:
-                    inside.free.pop().close()
+                    _close_one(inside.free)
+                inside.store.close()  # the last connection takes the log away, and only one that writes can
+                inside.bell.close()
 
     def _write(self, commands: Sequence[Command]) -> Sequence[Answer]:
         inside = self._opened()
+        clock = inside.seams.clock
+        until_s = clock.mono_s() + BUSY_S
         if not self._writing.acquire(timeout=BUSY_S):
             raise StoreBusy(inside.store.name, BUSY_S)
         try:
-            answers = inside.store.write(commands, inside.seams.now())
+            inside.store.busy_s = max(0.0, until_s - clock.mono_s())
+            now = inside.seams.now()
+            answers = inside.store.write(commands, now)
+            inside.bell.ring()
+        except StoreBusy as error:
+            raise StoreBusy(error.path, BUSY_S) from error.__cause__
         finally:
             self._writing.release()
-        inside.bell.ring()
         for each in self.told:
-            each(commands, answers)
+            each(commands, answers, now.steady_us)
         return answers
 
     def _opened(self) -> _Open:
@@ -185,11 +190,14 @@ class Direct:
     def begin_anew(self) -> None:
         """In a forked child."""
         if self._inside is not None:
-            self._forked.append(self._inside)
-            with contextlib.suppress(CallsheetError):
-                self._inside.store.close()  # it knows that it is another process, and closes nothing
+            self._inside.bell.close()
         self._inside = None
         self._opening, self._writing = threading.Lock(), threading.Lock()
+
+
+def _close_one(readers: list[Reader]) -> None:
+    with contextlib.suppress(IndexError):  # another thread was faster
+        readers.pop().close()
 
 
 def _nobody(seams: Seams) -> Owner:

@@ -3,7 +3,7 @@ What a runtime says in the store of the Jobs that it runs, for clients that do n
 
 Rule 1: plain JSON with a version; whoever reads a newer one says so, and reads no part of it.
 Rule 2: what comes back is a declaration without handlers: it names, checks and shows, and can run nothing.
-Not here: when it is said (`runtime`), where it is kept (the store).
+Not here: when it is said (`opening`), where it is kept (the store).
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from __future__ import annotations
 import json
 from typing import Any, Final, NoReturn
 
-from attrs import evolve
+from attrs import asdict, evolve
 
 from ..config import Definition, definition_of
+from ..enqueue import Entry
 from ..errors import NotPublished
 from ..handler import Form
 from ..jobs import Jobs
 from ..options import Declared
 from ..queue import Queue
+from ..retention import Retention
 from ..store.policy import Custom, RetryPolicy
 from ..store.records import Published
 from ..task import Task
@@ -37,6 +39,7 @@ def publish(jobs: Jobs) -> Published:
         "guarded": jobs.policy is not None,
         "max_payload": jobs.max_payload,
         "stuck_after": jobs.stuck_after_s,
+        "retention": asdict(jobs.retention),
         "timeout_us": jobs.timeout_us,
         "retry": _retry_told(jobs.retry_policy),
         "queues": [_queue_told(queue) for queue in config.queues],
@@ -113,6 +116,7 @@ def declared_by(published: Published, store: str) -> PublishedJobs:
         queues=queues[1:],
         max_payload=told["max_payload"],
         stuck_after=told["stuck_after"],
+        retention=Retention(**told["retention"]),
     )
     jobs.retry_policy, jobs.timeout_us = _policy(told["retry"]), told["timeout_us"]
     jobs.guarded = told["guarded"]
@@ -122,6 +126,14 @@ def declared_by(published: Published, store: str) -> PublishedJobs:
         jobs.add(task)
         jobs.shown[task.name] = evolve(definition_of(task), payload_type=each["payload_type"])
     return jobs
+
+
+def as_known_now(jobs: Jobs, entry: Entry) -> Entry:
+    """The same entry, also when it was made before the definitions of `jobs` were read again. Raises UnknownTask."""
+    theirs = entry.task.jobs
+    if theirs is jobs or not isinstance(theirs, PublishedJobs) or theirs.identity != jobs.identity:
+        return entry
+    return evolve(entry, task=jobs.task_named(entry.task.name))
 
 
 def _declared(jobs: Jobs, told: dict[str, Any]) -> Declared:

@@ -58,6 +58,9 @@ def wrongs(reader: Reader) -> Iterator[str]:
             yield f"run {run.id} replays {run.replay_of}, which has not ended"
     yield from _of_keys(runs)
     yield from _of_counters(reader, runs)
+    for each in reader.snapshot(limit=0).pruned:
+        if not each.status.is_final or each.n < 1:
+            yield f"{each.n} {each.status} runs of {each.lane.task} are counted as pruned"
 
 
 def _of_run(history: History) -> Iterator[str]:

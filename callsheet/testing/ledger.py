@@ -66,11 +66,15 @@ class Ledger:
     def wrongs(self, reader: Reader) -> Iterator[str]:
         """What disagrees with the store: an attempt is durable before its handler begins."""
         yield from self.found
+        gone: dict[str, None] = {}
         for run_id, attempt in self.played:
             history = reader.get(run_id)
-            kept = history is not None and (
-                attempt in [each.n for each in history.attempts]
-                or HISTORY_FIRST < attempt <= history.run.attempt - HISTORY_LAST
-            )
-            if not kept:
+            if history is None:
+                gone[run_id] = None
+                continue
+            kept = attempt in [each.n for each in history.attempts]
+            if not kept and not HISTORY_FIRST < attempt <= history.run.attempt - HISTORY_LAST:
                 yield f"run {run_id} played attempt {attempt}, which the store does not know"
+        pruned = sum(each.n for each in reader.snapshot(limit=0).pruned)  # which runs those were, nobody knows any more
+        if len(gone) > pruned:
+            yield f"{len(gone)} runs were played that are not stored, and {pruned} were pruned; the last is {[*gone][-1]}"

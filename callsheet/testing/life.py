@@ -16,7 +16,8 @@ from attrs import define, field
 from ..actors.cancellation import is_cancellation
 from ..actors.seams import Seams
 from ..jobs import Jobs
-from ..runtime import Runtime, Understudy, open_runtime
+from ..opening import open_runtime
+from ..runtime import Runtime, Understudy
 from .errors import NotRunning
 from .faults import Dead, FaultyStore, Later
 

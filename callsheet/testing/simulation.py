@@ -20,7 +20,7 @@ from ..actors.cancellation import raise_as_it_was, single, without_cancelled
 from ..actors.seams import Seams
 from ..errors import InvalidOption
 from ..jobs import Jobs
-from ..runtime import OpenOptions
+from ..open_options import OpenOptions
 from ..store.contract import Store
 from ..store.memory import MemoryStore
 from ..store.memory_tables import Tables

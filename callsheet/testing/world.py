@@ -28,8 +28,9 @@ from ..enqueue import EnqueueOptions
 from ..errors import InvalidOption, RunNotFound, UnknownTask
 from ..job import Job
 from ..jobs import Jobs
+from ..open_options import OpenOptions
 from ..runs import RunDetails, details_of
-from ..runtime import OpenOptions, Runtime
+from ..runtime import Runtime
 from ..store import codec
 from ..store.contract import Command, Reader, Store, Unregister
 from ..store.records import Clock, Now, Owner, Run, RunFilter, Status, instant

@@ -1,7 +1,9 @@
 """
 Claim: rows that wait become running, their attempts durable before anybody runs them.
 
-Rule: all of a claim in one statement each: transitions, runs, long payloads.
+Rule 1: all of a claim in one statement each: transitions, runs, long payloads.
+Rule 2: no attempt begins before its run was made, though whoever made it looked at the clock after whoever claims it did, and
+    only then waited for the other's transaction.
 Not here: which rows (`waiting`), which lanes to ask for.
 """
 
@@ -38,7 +40,7 @@ def claim(ledger: Ledger, command: Claim, now: Now) -> ClaimedRuns:
             [
                 Claimed(
                     run_id, lane_of[lane], attempt + 1, spent, deaths, max_attempts, timeout_us, priority,
-                    claim_id, fence + 1, at_us, created_us, payloads[rid] if payload is None else payload,
+                    claim_id, fence + 1, max(at_us, created_us), created_us, payloads[rid] if payload is None else payload,
                     trace_id, nominal_us, due_us, trace_context,
                 )
                 for priority, due_us, run_id, rid, _, lane, attempt, spent, deaths, max_attempts, timeout_us,
@@ -54,13 +56,13 @@ def _start(ledger: Ledger, command: Claim, taken: list[Row], now: Now) -> None:
     rids = listed(map(itemgetter(3), taken))
     ledger.db.execute(
         "insert into transitions(run, seq, was, now, move, at_us, attempt) "
-        "select rid, 2 * attempt + 2, status, 2, 2, ?2, attempt + 1 "
+        "select rid, 2 * attempt + 2, status, 2, 2, max(?2, created_us), attempt + 1 "
         "from runs where rid in (select value from json_each(?1))",
         (rids, now.steady_us),
     )
     ledger.db.execute(
         "update runs set status = 2, attempt = attempt + 1, fence = fence + 1, owner = ?2, claim_id = ?3, "
-        "started_us = ?4, updated_us = ?4, lease_until_us = ?5, cause = null "
+        "started_us = max(?4, created_us), updated_us = max(?4, created_us), lease_until_us = ?5, cause = null "
         "where rid in (select value from json_each(?1))",
         (rids, ledger.boot(command.owner), command.claim_id, now.steady_us, now.steady_us + command.lease_us),
     )

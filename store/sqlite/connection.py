@@ -3,7 +3,7 @@ Connections: every setting that durability rests on is set and read back, every 
 of ours.
 
 Rule: this is the seam. No exception of apsw leaves this folder but as the cause of one of ours.
-Not here: which file (`place`), who may write (`lock`).
+Not here: which file (`place`), who may write (`lock`), how others are waited for (`patience`).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from ..errors import (
     StoreFull,
     StoreUnavailable,
 )
+from .patience import Patience
 
 SAFE_SQLITE: Final = (3, 51, 3)
 """Older ones can damage a database whose log is reset while another connection writes."""
@@ -57,11 +58,11 @@ def value(db: apsw.Connection, sql: str, values: Sequence[Any] = ()) -> Any:
     return db.execute(sql, values).get
 
 
-def writer(path: str, busy_s: float) -> apsw.Connection:
+def writer(path: str, patience: Patience) -> apsw.Connection:
     """A connection that writes durably. Raises SettingRefused."""
     db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=200)
     try:
-        _settle_in(db, path, busy_s)
+        patience.on(db)
         db.execute("pragma schema_version").fetchall()  # has SQLite read the header
         if db.readonly("main"):
             raise CannotOpen(path, "SQLite may only read it: a newer one made it, or its disk is read-only")
@@ -75,24 +76,17 @@ def writer(path: str, busy_s: float) -> apsw.Connection:
     return db
 
 
-def reader(path: str, busy_s: float) -> apsw.Connection:
+def reader(path: str, patience: Patience) -> apsw.Connection:
     """A connection that can only read."""
     db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
     try:
-        _settle_in(db, path, busy_s)
+        patience.on(db)
         for what, how, answer in (("query_only", "on", 1), ("mmap_size", "0", 0), ("trusted_schema", "off", 0)):
             _set(db, path, what, how, answer)
     except BaseException:
         db.close()
         raise
     return db
-
-
-def _settle_in(db: apsw.Connection, path: str, busy_s: float) -> None:
-    db.set_busy_timeout(int(busy_s * 1000))
-    answer = db.execute("pragma busy_timeout").get
-    if answer != int(busy_s * 1000):
-        raise SettingRefused(path, "busy_timeout", str(int(busy_s * 1000)), str(answer))
 
 
 def _set(db: apsw.Connection, path: str, what: str, how: str, answer: object) -> None:

@@ -65,6 +65,10 @@ class Ledger:
         self._moved.clear()
         self._load()
 
+    def may_have_missed(self) -> None:
+        """Others may have written while there was no connection."""
+        self._others_wrote = True
+
     def others_wrote(self) -> bool:
         """Whether another connection wrote since this was last asked."""
         self.fresh()

@@ -13,6 +13,8 @@ from typing import Final
 
 import apsw
 
+from .patience import Patience
+
 TIDY_PAGES: Final = 1024
 """Pages (4 KiB) from which on a moment without work is used: 4 MiB."""
 FORCED_PAGES: Final = 8192
@@ -26,9 +28,9 @@ PAUSE_S: Final = 0.25
 class Log:
     """The log behind one writing connection."""
 
-    def __init__(self, db: apsw.Connection, busy_s: float) -> None:
+    def __init__(self, db: apsw.Connection, patience: Patience) -> None:
         self._db = db
-        self._busy_s = busy_s
+        self._patience = patience
         self._pages = 0
         self._tried = 0
         db.set_wal_hook(self._note)
@@ -54,12 +56,8 @@ class Log:
         self._tried = self._pages
         pause = self._pages >= PAUSE_PAGES
         mode = apsw.SQLITE_CHECKPOINT_RESTART if pause else apsw.SQLITE_CHECKPOINT_PASSIVE
-        self._db.set_busy_timeout(int(PAUSE_S * 1000))
-        try:
-            with contextlib.suppress(apsw.BusyError, apsw.FullError, apsw.IOError):
-                self._db.wal_checkpoint(mode=mode)
-        finally:
-            self._db.set_busy_timeout(int(self._busy_s * 1000))
+        with self._patience.at_most(PAUSE_S), contextlib.suppress(apsw.BusyError, apsw.FullError, apsw.IOError):
+            self._db.wal_checkpoint(mode=mode)
 
     def _note(self, _db: apsw.Connection, _name: str, pages: int) -> int:
         if pages < self._pages:  # it began anew

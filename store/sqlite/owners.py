@@ -99,7 +99,16 @@ def rescue(ledger: Ledger, command: Rescue, now: Now) -> Rescued:
         for each in alike:
             due, by = each.due_us if due_us is None else due_us, Clock(each.clock if clock is None else clock)
             answers[each.rid] = RescuedRun(
-                each.run_id, each.lane, attempt, each.outcome, status, due, by, each.trace_id, each.started_us
+                each.run_id,
+                each.lane,
+                attempt,
+                each.outcome,
+                status,
+                due,
+                by,
+                each.trace_id,
+                each.started_us,
+                verdict.cause,
             )
     if command.scope == "others" and command.lanes is None and not more:  # all are dead, and run nothing
         ledger.db.execute("delete from owners where boot <> ?", (ledger.boot(command.owner),))

@@ -105,14 +105,14 @@ def look(path: str) -> bool:
     if logged and _is_half_copied(path):
         return True
     try:
-        with closing(_as_it_is(path)) as db:
+        with closing(as_it_is(path)) as db:
             application_id = db.execute("pragma application_id").get
             tables = db.execute("select count(*) from sqlite_schema").get
             page_size = db.execute("pragma page_size").get
             if application_id == APPLICATION_ID:
                 refuse_newer(path, db)
         if application_id == APPLICATION_ID and logged and _size(f"{path}-shm"):
-            with closing(_as_it_is(path, log=True)) as db:  # what a process wrote last that was killed
+            with closing(as_it_is(path, log=True)) as db:  # what a process wrote last that was killed
                 refuse_newer(path, db)
     except apsw.CorruptError as error:
         raise DamagedStore(path, str(error)) from error
@@ -146,12 +146,12 @@ def _is_half_copied(path: str) -> bool:
     if not is_told or int.from_bytes(header[28:32]) * page_size <= _size(path):
         return False
     if _size(f"{path}-shm"):
-        with suppress(apsw.Error), closing(_as_it_is(path, log=True)) as db:
+        with suppress(apsw.Error), closing(as_it_is(path, log=True)) as db:
             refuse_newer(path, db)
     return True
 
 
-def _as_it_is(path: str, *, log: bool = False) -> apsw.Connection:
+def as_it_is(path: str, *, log: bool = False) -> apsw.Connection:
     """A connection that makes nothing: no log, no lock. It sees the file alone, or also the log that is beside it."""
     uri = f"file:{quote(path)}?mode=ro&{'readonly_shm' if log else 'immutable'}=1"
     return apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)

@@ -81,7 +81,7 @@ class _Page:
 
 def prune(ledger: Ledger, command: Prune) -> Pruned:
     """Forget what one page has of runs that ended before then."""
-    lanes = ledger.having(command.jobs, STATUS_CODE[command.status]) if command.status.is_final else []
+    lanes = ledger.having(command.jobs, STATUS_CODE[command.status])
     page = _Page(command.before_us, command.limit)
     page.look_at(_untimely(ledger, lanes, command))
     if page.room <= 0:

@@ -7,6 +7,8 @@ Not here: which index a list takes (`listing`).
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -32,6 +34,7 @@ from ..records import (
     RunFilter,
     Snapshot,
 )
+from . import forks
 from .codes import (
     ATTEMPT_COLUMNS,
     OVERRIDE_COLUMNS,
@@ -46,6 +49,7 @@ from .codes import (
 from .connection import reader, rows, translated, value
 from .listing import newest
 from .owners import owner_of
+from .patience import Patience
 
 _ONE: Final = f"""
     select {RUN_COLUMNS}, coalesce(payload, (select body from payloads where run = rid)) from runs where id =
@@ -106,11 +110,20 @@ class SqliteReader:
     """Reads what is committed."""
 
     def __init__(self, path: str, busy_s: float) -> None:
-        self._path = path
+        self.name = path
         self._busy_s = busy_s
-        with translated(path, busy_s):
-            self._db: apsw.Connection | None = reader(path, busy_s)
+        self._pid = os.getpid()
+        self._db: apsw.Connection | None = None
+        self.turn = threading.Lock()
+        forks.check(path)
+        forks.watch(self)
+        with self.turn, translated(path, busy_s):
+            self._connect()
+
+    def _connect(self) -> apsw.Connection:
+        self._db = reader(self.name, Patience(self._busy_s))
         self._known = Known(self._db)
+        return self._db
 
     def get(self, run_id: str) -> History | None:
         """The run with its payload, attempts, transitions and replays; None when it is not stored."""
@@ -171,6 +184,13 @@ class SqliteReader:
 
     def close(self) -> None:
         """Read no more; twice does nothing."""
+        with self.turn:
+            if self._pid == os.getpid():
+                self.rest()
+            self._pid = 0
+
+    def rest(self) -> None:
+        """Close the connection, before a fork; the next call opens another."""
         if self._db is not None:
             self._db.close()
             self._db = None
@@ -183,15 +203,16 @@ class SqliteReader:
 
     @contextmanager
     def _reading(self) -> Iterator[apsw.Connection]:
-        if self._db is None:
-            raise StoreClosed(self._path)
-        with translated(self._path, self._busy_s):
-            self._db.execute("begin")
+        with self.turn, translated(self.name, self._busy_s):
+            if self._pid != os.getpid():
+                raise StoreClosed(self.name)
+            db = self._db or self._connect()
+            db.execute("begin")
             try:
                 self._known.fresh()
-                yield self._db
+                yield db
             finally:
-                self._db.execute("rollback")
+                db.execute("rollback")
 
 
 def _overrides(db: apsw.Connection) -> tuple[QueueOverride, ...]:

@@ -89,16 +89,17 @@ def _settle(ledger: Ledger, group: list[Numbered], statuses: list[Status | None]
 def cancel(ledger: Ledger, command: Cancel, now: Now) -> CancelAnswer:
     """End a run that is not final."""
     row = ledger.db.execute(
-        "select rid, lane, priority, status, attempt, claim_id, trace_id, started_us from runs where id = ?",
+        "select rid, lane, priority, status, attempt, claim_id, trace_id, started_us, updated_us from runs where id = ?",
         (command.run_id,),
     ).fetchone()
     if row is None:
         return CancelAnswer(command.run_id, None, canceled=False)
-    rid, lane, priority, code, attempt, claim_id, trace_id, started_us = row
+    rid, lane, priority, code, attempt, claim_id, trace_id, started_us, updated_us = row
     was = STATUSES[code]
     if was.is_final:
         return CancelAnswer(command.run_id, was, canceled=False)
     answer = CancelAnswer(command.run_id, was, True, ledger.lane_of[lane], attempt, claim_id, trace_id, started_us)
+    now = now.not_before(updated_us)
     if was is Status.RUNNING:
         verdict = Verdict(Move.CANCEL, OutcomeKind.CANCELED, cause=command.cause)
         end(ledger, [(rid, lane, priority)], verdict, attempt, now)

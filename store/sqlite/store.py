@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
@@ -38,7 +39,7 @@ from ..contract import (
 )
 from ..errors import OutcomeUnknown, StoreClosed, StoreHeld
 from ..records import Now, Owner
-from . import place
+from . import forks, place
 from .claim import claim
 from .connection import check_version, translate, translated, writer
 from .definitions import publish
@@ -48,6 +49,7 @@ from .lock import OwnerLock
 from .log import Log
 from .migration import migrate
 from .owners import register, renew, rescue, unregister
+from .patience import Patience
 from .prune import prune
 from .queues import set_queue
 from .reader import SqliteReader
@@ -55,11 +57,6 @@ from .settle import cancel, note_late, note_running, settle
 
 BUSY_S: Final = 5.0
 """How long somebody else's transaction is waited for."""
-_forked: Final[list[apsw.Connection]] = []
-"""
-Connections of a parent process: to close one here would harm the parent's database, so they are kept until
-the end.
-"""
 
 
 class SqliteStore:
@@ -84,13 +81,15 @@ class SqliteStore:
         self._name = os.fspath(name)
         self._exclusive = exclusive
         self._create = create
-        self._busy_s = busy_s
+        self._patience = Patience(busy_s)
         self._anywhere = anywhere
         self._path = self._name
         self._pid = 0
         self._lock: OwnerLock | None = None
         self._ledger: Ledger | None = None
         self._log: Log | None = None
+        self.turn = threading.Lock()
+        forks.watch(self)
 
     @property
     def name(self) -> str:
@@ -102,6 +101,15 @@ class SqliteStore:
         """Whether it takes the owner lock."""
         return self._exclusive
 
+    @property
+    def busy_s(self) -> float:
+        """How long it waits for somebody else's transaction."""
+        return self._patience.most_s
+
+    @busy_s.setter
+    def busy_s(self, seconds: float) -> None:
+        self._patience.most_s = seconds
+
     # ---------------------------------------------------------------- open and close
 
     def open(self, owner: Owner) -> None:
@@ -111,10 +119,15 @@ class SqliteStore:
         Raises CannotOpen, StoreHeld, ForeignDatabase, NewerSchema, OlderSchema, DamagedStore, SettingRefused, and
         StoreBusy when an older one is being written all the time; nothing was changed then.
         """
+        with self.turn:
+            self._open(owner)
+
+    def _open(self, owner: Owner) -> None:
         if self._is_open:
             raise StoreHeld(self._path, owner.pid, None)
         self._path = place.resolve(self._name)
         check_version(self._path)
+        forks.check(self._path)
         there = place.check(self._path, make=self._create, anywhere=self._anywhere)
         with contextlib.ExitStack() as undo:
             lock = None
@@ -133,29 +146,32 @@ class SqliteStore:
 
     def close(self) -> None:
         """Copy the log into the database, release the lock and the connection; twice does nothing."""
-        if self._pid == os.getpid():
-            self._disconnect()
-            if self._lock is not None:
-                self._lock.release()
-        elif self._ledger is not None:
-            _forked.append(self._ledger.db)
-        self._ledger = self._lock = None
-        self._pid = 0
+        with self.turn:
+            if self._is_open:  # else it is that of a parent process
+                self._disconnect()
+                if self._lock is not None:
+                    self._lock.release()
+                self._lock = None
+                self._pid = 0
+
+    def rest(self) -> None:
+        """Close the connection, before a fork; the next call opens another."""
+        self._drop()
 
     @property
     def _is_open(self) -> bool:
         return self._pid == os.getpid()
 
     def _connect(self, prepare: Callable[[apsw.Connection], None] | None = None) -> Ledger:
-        with translated(self._path, self._busy_s):
-            db = writer(self._path, self._busy_s)
+        with translated(self._path, self.busy_s):
+            db = writer(self._path, self._patience)
             try:
                 place.refuse_newer(self._path, db)
                 if prepare is not None:
                     prepare(db)
                 ledger = Ledger(db)
                 ledger.fresh()
-                self._log = Log(db, self._busy_s)
+                self._log = Log(db, self._patience)
             except BaseException:
                 db.close()
                 raise
@@ -168,16 +184,17 @@ class SqliteStore:
         db, self._ledger, self._log = self._ledger.db, None, None
         with contextlib.suppress(apsw.Error):
             if self._exclusive:
-                db.set_busy_timeout(0)
+                db.set_busy_handler(None)
                 db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         with contextlib.suppress(apsw.Error):
             db.close(True)
 
     def _drop(self) -> None:
         """
-        Close a connection whose commit or rollback failed, and leave the log as it is.
+        Close a connection, and leave the log as it is.
 
-        To copy it would flush it once more, and a flush that succeeds after one that failed proves nothing.
+        After a commit or rollback that failed, to copy it would flush it once more, and a flush that succeeds after one that
+        failed proves nothing.
         """
         if self._ledger is None:
             return
@@ -189,8 +206,9 @@ class SqliteStore:
     def _in_use(self) -> Ledger:
         if not self._is_open:
             raise StoreClosed(self._path)
-        if self._ledger is None:  # the last commit failed
+        if self._ledger is None:  # the last commit failed, or the process was forked
             self._ledger = self._connect()
+            self._ledger.may_have_missed()
         return self._ledger
 
     # ---------------------------------------------------------------- write
@@ -199,10 +217,14 @@ class SqliteStore:
         """
         Do all of it in one durable transaction, and answer each; when something raises, nothing was stored.
         """
+        with self.turn:
+            return self._write(commands, now)
+
+    def _write(self, commands: Sequence[Command], now: Now) -> list[Answer]:
         ledger = self._in_use()
         if self._log is not None and self._log.is_long:
             self._copy_log()
-        with translated(self._path, self._busy_s):
+        with translated(self._path, self.busy_s):
             try:
                 ledger.db.execute("begin immediate")
                 ledger.fresh()
@@ -219,7 +241,7 @@ class SqliteStore:
             self._commit(ledger.db)
         except (apsw.BusyError, apsw.FullError) as error:  # refused before anything was durable
             self._roll_back(ledger)
-            raise translate(error, self._path, self._busy_s) from error
+            raise translate(error, self._path, self.busy_s) from error
         except apsw.Error as error:
             self._drop()
             raise OutcomeUnknown(self._path, str(error) or type(error).__name__) from error
@@ -241,25 +263,25 @@ class SqliteStore:
 
     def changed(self) -> bool:
         """Whether another connection wrote since this was last asked."""
-        ledger = self._in_use()
-        with translated(self._path, self._busy_s):
-            return ledger.others_wrote()
+        with self.turn, translated(self._path, self.busy_s):
+            return self._in_use().others_wrote()
 
     def reader(self) -> SqliteReader:
         """A new Reader on a connection of its own. Raises StoreClosed."""
         if not self._is_open:
             raise StoreClosed(self._path)
-        return SqliteReader(self._path, self._busy_s)
+        return SqliteReader(self._path, self.busy_s)
 
     def idle(self) -> None:
         """Copy the log into the database when it has grown."""
-        if self._log is not None and self._log.is_worth_copying:
-            self._in_use()
-            self._copy_log()
+        with self.turn:
+            if self._log is not None and self._log.is_worth_copying:
+                self._in_use()
+                self._copy_log()
 
     def _copy_log(self) -> None:
         if self._log is not None:
-            with translated(self._path, self._busy_s):
+            with translated(self._path, self.busy_s):
                 self._log.copy()
 
 

@@ -18,8 +18,10 @@ from callsheet import (
     Jobs,
     JobsConfig,
     NotInHandler,
+    Observability,
     PayloadTooLarge,
     Queue,
+    Retention,
     Retry,
     RetryPolicy,
     Status,
@@ -81,6 +83,8 @@ def test_a_config_leaves_nothing_open() -> None:
         timeout=60.0,
         max_payload=262_144,
         stuck_after=30.0,
+        retention=Retention(),
+        observability=Observability(),
         guarded=False,
     )
 

@@ -20,11 +20,12 @@ import trio.testing
 
 import callsheet.monitor.client as client_module
 import callsheet.monitor.feed as feed_module
-from callsheet import Discard, Jobs, Monitor, Queue, Retry, Runtime
+from callsheet import Discard, Jobs, Monitor, Queue, Retry, Runtime, Status
 from callsheet.monitor.board import MAX_CHANGED
 from callsheet.monitor.client import ACK_S, CREDIT, SEND_S
 from callsheet.monitor.feed import Feed
 from callsheet.monitor.rows import stats_row
+from callsheet.store.contract import Cancel, Prune
 from callsheet.store.errors import StoreBusy
 
 from .visitor import Rude, Watcher, pass_time, rude, settled, token_of, until, watching
@@ -202,6 +203,25 @@ async def test_another_process_that_writes_is_noticed(jobs: Jobs, runtime: Runti
             await watcher.next()
 
     assert 1 == watcher.resets
+
+
+async def test_what_is_pruned_goes_from_the_page(jobs: Jobs, runtime: Runtime) -> None:
+    """Though a commit does not say which runs that were, and others change in the same one."""
+    old = (await jobs.enqueue("act", "discard")).run_id
+    kept = (await jobs.enqueue("act", "hang")).run_id
+    await jobs.runs.wait(old)
+    async with watching(runtime) as watcher:
+        assert {old, kept} == set(watcher.runs)
+
+        for _ in range(2):  # one that finds something, and one that does not
+            prune = Prune(jobs.identity, Status.DEAD_LETTERED, runtime.seams.clock.steady_us(), 9)
+            await runtime.write_all([prune, Cancel(kept)])
+            while old in watcher.runs or watcher.runs[kept]["status"] != "canceled":
+                await watcher.next()
+        await quiet(runtime)
+
+        assert {kept} == set(watcher.runs)
+        assert 1 == watcher.resets
 
 
 # Nobody watches

@@ -1,5 +1,5 @@
 """
-Who calls in a `worker`: at random, and it writes down what it asks before, and what it was told after.
+Who calls, in a `worker` or through a client: at random, and it writes down what it asks before, and what it was told after.
 
 Rule: nothing else happens between an answer and its line.
 """
@@ -33,6 +33,8 @@ class Books:
     """Calls with a key, answered or not."""
     unanswered: list[Line] = field(factory=list)
     """Calls of earlier lives that may be repeated: they have a key or a run id."""
+    desk: Any = jobs
+    """Who is called: the Jobs themselves, or what stands before a client of theirs."""
 
     def recall(self, lines: list[Line]) -> None:
         """Know what earlier lives did."""
@@ -71,12 +73,12 @@ class Books:
         task: str,
         plan: Plan,
         options: EnqueueOptions,
-        how: Callable[..., Awaitable[EnqueueResult]] = jobs.enqueue,
+        how: Callable[..., Awaitable[EnqueueResult]] | None = None,
     ) -> None:
         """One `enqueue`; `options` as JSON can say them."""
 
         async def call(_: str) -> Line:
-            result = await how(task, plan, **options)
+            result = await (how or self.desk.enqueue)(task, plan, **options)
             return {"run": result.run_id, "deduped": result.deduped, "matches": result.payload_matches}
 
         await self.ask("enqueue", call, task=task, plan=asdict(plan), options=options)
@@ -98,6 +100,8 @@ class Caller:
     books: Books
     chance: random.Random
     name: str
+    ms: tuple[int, int] = (10, 120)
+    """How long runs last."""
     made: int = 0
 
     async def step(self) -> None:
@@ -118,7 +122,7 @@ class Caller:
         pick = self.chance.choices
         return Plan(
             n=f"{self.name}.{self.made}",
-            ms=self.chance.randint(10, 120),
+            ms=self.chance.randint(*self.ms),
             fails=pick([0, 1, 2, 9], [70, 15, 8, 7])[0],
             by=pick(["raising", "retry_after", "hanging"], [60, 20, 20])[0],
             then=pick(["return", "discard", "snooze", "child", "late"], [70, 5, 8, 7, 10])[0],
@@ -156,7 +160,9 @@ class Caller:
 
         async def call(_: str) -> Line:
             task: Task[Plan, Any] = jobs.tasks["work"]
-            results = await jobs.enqueue_many([task.entry(each, idempotency_key=f"key:{each.n}") for each in plans])
+            results = await self.books.desk.enqueue_many(
+                [task.entry(each, idempotency_key=f"key:{each.n}") for each in plans]
+            )
             return {"runs": [each.run_id for each in results], "deduped": [each.deduped for each in results]}
 
         await self.books.ask("many", call, plans=[asdict(each) for each in plans])
@@ -175,7 +181,7 @@ class Caller:
             return
 
         async def call(_: str) -> Line:
-            result = await jobs.runs.cancel(run_id)
+            result = await self.books.desk.runs.cancel(run_id)
             return {"canceled": result.canceled, "status": str(result.status)}
 
         await self.books.ask("cancel", call, of=run_id)
@@ -187,6 +193,6 @@ class Caller:
             return
 
         async def call(me: str) -> Line:
-            return {"run": (await jobs.runs.replay(run_id, reason=f"replay {me}")).run_id}
+            return {"run": (await self.books.desk.runs.replay(run_id, reason=f"replay {me}")).run_id}
 
         await self.books.ask("replay", call, of=run_id)

@@ -7,6 +7,7 @@ Rule: the store is not open for writing while it is read, and reading changes no
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import apsw
@@ -46,9 +47,8 @@ def gather(folder: Path, killed: Collection[str], *, ended: bool) -> Evidence:
         counters = {(count.lane, count.status): count.n for count in reader.counts()}
     finally:
         reader.close()
-    return Evidence(
-        read_all(folder / "caller.jsonl"), read_all(folder / "stage.jsonl"), runs, counters, integrity, killed, ended
-    )
+    callers = chain.from_iterable(read_all(each) for each in sorted(folder.glob("caller*.jsonl")))
+    return Evidence(list(callers), read_all(folder / "stage.jsonl"), runs, counters, integrity, killed, ended)
 
 
 def check_integrity(path: Path) -> str:

@@ -18,7 +18,7 @@ from .evidence import Evidence
 from .ledger import Line
 from .oracle_store import plan_of, stored
 
-NOTHING_STORED: Final = {"ShuttingDown", "Overloaded", "RunNotFinished", "RunNotFound"}
+NOTHING_STORED: Final = {"ShuttingDown", "Overloaded", "RunNotFinished", "RunNotFound", "StoreBusy"}
 """Refusals that promise that nothing was stored; after any other error the outcome is unknown."""
 
 

@@ -482,6 +482,36 @@ class StoreContract:
         assert history.attempts == (Attempt(run.id, 1, now_us, None, None, None, claimed.claim_id, 1, "boot-x"),)
         assert [(each.move, each.at_us) for each in history.transitions][-1] == (Move.START, now_us)
 
+    def test_p7_no_attempt_begins_before_its_run_was_made(self, desk: Desk) -> None:
+        """Whoever claims may have waited for the transaction of whoever made it, with a look at the clock from before that."""
+        desk.later(1)
+        desk.add(1)
+        made_us = desk.now.steady_us
+        desk.later(-1)
+
+        (claimed,) = desk.claim()
+
+        history = desk.history(run_id(1))
+        assert [made_us] * 3 == [claimed.started_us, history.run.started_us, history.run.updated_us]
+        assert [made_us] * 2 == [each.at_us for each in history.transitions]
+
+    @pytest.mark.parametrize("begun", [True, False])
+    def test_p5_no_cancel_is_before_what_it_ends(self, desk: Desk, begun: bool) -> None:
+        """Whoever cancels may have waited for the transaction of whoever claimed it."""
+        desk.later(1)
+        if begun:
+            desk.start(1)
+        else:
+            desk.add(1)
+        last_us = desk.now.steady_us
+        desk.later(-1)
+
+        desk.cancel(run_id(1))
+
+        history = desk.history(run_id(1))
+        assert [last_us] * 2 == [history.run.ended_us, history.transitions[-1].at_us]
+        assert [last_us] * begun == [each.ended_us for each in history.attempts]
+
     def test_claims_come_by_priority_then_due_then_id(self, desk: Desk) -> None:
         """One order over several lanes and all three clocks."""
         desk.add(9, MAIL, priority=5, due_us=START)
@@ -1034,8 +1064,8 @@ class StoreContract:
 
         back = OutcomeKind.CRASHED, Status.RETRYING
         assert rescued.runs == (
-            RescuedRun(run_id(1), MAIL, 1, *back, START - 2, Clock.AT_ONCE, "t", START),
-            RescuedRun(run_id(2), SLOW, 1, *back, START, Clock.AT_ONCE, None, START + SECOND),
+            RescuedRun(run_id(1), MAIL, 1, *back, START - 2, Clock.AT_ONCE, "t", START, "crashed"),
+            RescuedRun(run_id(2), SLOW, 1, *back, START, Clock.AT_ONCE, None, START + SECOND, "crashed"),
         )
         assert not rescued.more
         assert [each.run_id for each in desk.claim(owner="boot-b")] == [run_id(1), run_id(2)]

@@ -426,7 +426,6 @@ def test_a_store_that_was_refused_can_be_opened_when_the_reason_is_gone(
         ("mmap_size", 0),
         ("wal_autocheckpoint", 0),
         ("temp_store", 2),
-        ("busy_timeout", 5000),
         ("journal_size_limit", 64 * 1024 * 1024),
     ],
 )

@@ -18,6 +18,7 @@ from callsheet import (
     Jobs,
     NotOpen,
     Queue,
+    Retention,
     Retry,
     RunNotFound,
     Snooze,
@@ -463,3 +464,28 @@ def _spoil(world: World, run_id: str) -> None:
 
     tables = world.runtime.store.inner.tables  # type: ignore[attr-defined]
     tables.runs[run_id] = evolve(tables.runs[run_id], status=Status.QUEUED)
+
+
+async def test_a_run_that_was_lost_is_not_taken_for_one_that_was_forgotten(mock_clock: trio.abc.Clock) -> None:
+    """Retention may leave gaps in the books, as many as it counts; one more is told."""
+    jobs = some_jobs(retention=Retention(succeeded=60))
+
+    with pytest.raises(WrongBooks) as caught:
+        async with simulate(jobs) as world:
+            for _ in range(3):
+                await jobs.enqueue("work")
+            await world.until_idle()
+            await world.advance(minutes=3)
+            assert [] == world.runs()
+            await world.check()
+            lost = (await jobs.enqueue("work")).run_id
+            await world.until_idle()
+            _lose(world, lost)
+
+    assert f"4 runs were played that are not stored, and 3 were pruned; the last is {lost}" in caught.value.wrongs
+
+
+def _lose(world: World, run_id: str) -> None:
+    tables = world.runtime.store.inner.tables  # type: ignore[attr-defined]
+    tables.ids[tables.runs[run_id].lane, tables.runs[run_id].status].pop(run_id)
+    del tables.runs[run_id]

@@ -4,6 +4,7 @@ What a type checker makes of the public names. This file is checked (`make check
 Rule: use the package as a user would, and say with `assert_type` what must come out.
 """
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import assert_type
@@ -33,6 +34,12 @@ guarded = callsheet.Jobs("guarded", policy=policy)
 callsheet.Jobs("wrong", policy=waits)  # type: ignore[arg-type]
 with callsheet.acting_as(object()):
     assert_type(guarded.config.guarded, bool)
+
+kept = callsheet.Retention(succeeded=timedelta(days=7), canceled=60)
+assert_type(kept.succeeded, float | None)
+callsheet.Jobs("kept", retention=kept)
+callsheet.Retention(succeeded="7 days")  # type: ignore[arg-type]
+callsheet.Jobs("wrong", retention=60)  # type: ignore[arg-type]
 
 
 @jobs.task("double")
@@ -163,7 +170,86 @@ async def use() -> None:
         assert_type(callsheet.AttemptStopped("canceled").reason, str)
 
 
+def hears(event: callsheet.Event) -> None:
+    assert_type(event.kind, callsheet.EventKind)
+    assert_type(event.at, datetime)
+
+
+async def waits_for(event: callsheet.Event) -> None:
+    """Nobody would wait for it."""
+
+
+async def observe() -> None:
+    """Listeners, streams, settings, and the page for Prometheus."""
+    assert_type(jobs.on_event(hears, kinds=["failed", callsheet.EventKind.RETRYING]), Callable[[], None])
+    jobs.on_event(waits_for)  # type: ignore[arg-type]
+    async with jobs.events(limit=10) as events:
+        assert_type(events, callsheet.Stream[callsheet.Event])
+        assert_type(events.lost, int)
+        async for event in events:
+            hears(event)
+    assert_type(jobs.dropped_listeners, tuple[callsheet.DroppedListener, ...])
+    quiet = callsheet.Observability(enqueue=False, execution="debug", retry=30, traces=True)
+    assert_type(callsheet.Jobs("quiet", observability=quiet).observability.retry, str | None)
+    callsheet.Observability(enqueue=1.5)  # type: ignore[arg-type]
+    callsheet.Observability(traces="yes")  # type: ignore[arg-type]
+    assert_type(callsheet.prometheus_text(await jobs.snapshot(), await guarded.snapshot()), str)
+
+
 def when(at: datetime) -> None:
     """A time is an aware datetime or a text."""
     jobs.entry(double, 1, run_at=at)
     jobs.entry(double, 1, run_at=17)  # type: ignore[call-overload]
+
+
+def from_outside(at: datetime) -> None:
+    """A client does what the instance does, and nothing is awaited."""
+    with jobs.client(Path("jobs.db"), subject="ann") as client:
+        assert_type(client, callsheet.Client)
+        result = client.enqueue("double", 2, delay=1.5)
+        assert_type(result, callsheet.EnqueueResult)
+        client.enqueue(double, 2, idempotency_key="k")
+        client.enqueue(double, "2")  # type: ignore[misc]
+        client.enqueue(double)  # type: ignore[call-overload]
+        client.enqueue(17)  # type: ignore[call-overload]
+        client.enqueue(double, 2, dealy=1)  # type: ignore[call-overload]
+        client.enqueue(WelcomeEmail("u1"), {"user_id": "u1"})  # type: ignore[call-overload]
+        client.enqueue_in(WelcomeEmail("u1"), 60)
+        client.enqueue_in(double, timedelta(minutes=1), 2, priority=1)
+        client.enqueue_in(double, 60, "2")  # type: ignore[misc]
+        client.enqueue_at("double", at, 2)
+        client.enqueue_at(double, 60, 2)  # type: ignore[call-overload]
+        assert_type(client.enqueue_many([client.entry(double, 1), double.entry(2)]), list[callsheet.EnqueueResult])
+        client.entry(double, "2")  # type: ignore[misc]
+        assert_type(client.runs.get(result.run_id).run.status, callsheet.Status)
+        assert_type(client.runs.list(status="queued", limit=5).next, str | None)
+        client.runs.list(taks="double")  # type: ignore[call-arg]
+        assert_type(client.runs.wait(result.run_id, timeout=1), callsheet.Run)
+        assert_type(client.runs.cancel(result.run_id, "no"), callsheet.CancelResult)
+        assert_type(client.runs.replay(result.run_id, delay=1), callsheet.EnqueueResult)
+        assert_type(client.runs.cancel_all(task="double"), callsheet.BulkResult)
+        assert_type(client.runs.explain(result.run_id).reason, callsheet.Reason)
+        assert_type(client.queues.pause("mail"), callsheet.QueueState)
+        client.queues.set("mail", concurrency="2")  # type: ignore[arg-type]
+        assert_type(client.snapshot().wake_path, str | None)
+        assert_type(client.config.queue.concurrency, int)
+        assert_type(client.definitions(), tuple[callsheet.Definition, ...])
+    callsheet.Client("jobs.db", jobs="app/background").stats()
+    callsheet.Client("jobs.db", jobs)  # type: ignore[arg-type]
+
+
+async def from_another_loop() -> None:
+    """The same, awaited."""
+    async with callsheet.AsyncClient(jobs.client("jobs.db")) as client:
+        result = await client.enqueue("double", 2, delay=1.5)
+        assert_type(result, callsheet.EnqueueResult)
+        await client.enqueue(double, "2")  # type: ignore[misc]
+        await client.enqueue_in(WelcomeEmail("u1"), 60)
+        assert_type(await client.enqueue_many([await client.entry(double, 1)]), list[callsheet.EnqueueResult])
+        assert_type((await client.runs.get(result.run_id)).run.status, callsheet.Status)
+        assert_type(await client.runs.wait(result.run_id, timeout=1), callsheet.Run)
+        await client.runs.list(taks="double")  # type: ignore[call-arg]
+        assert_type(await client.queues.pause("mail"), callsheet.QueueState)
+        assert_type((await client.snapshot()).wake_path, str | None)
+        assert_type(await client.definitions(), tuple[callsheet.Definition, ...])
+        client.runs.get(result.run_id)  # type: ignore[unused-awaitable]
