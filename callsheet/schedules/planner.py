@@ -81,6 +81,10 @@ class Planned:
             elif self.waits and (kind is Settle or kind is Cancel or kind is Rescue):
                 self.tell(Ended())
 
+    def look(self) -> None:
+        """The wall clock was set, or so: look at it now."""
+        self.tell(Look())
+
     def others_wrote(self) -> None:
         """Another process wrote to the store: a schedule, perhaps."""
         self.tell(Reread())
