@@ -58,6 +58,8 @@ def run(stored: Run) -> Shape:
         "idempotency_key": stored.idempotency_key,
         "trace_id": stored.trace_id,
         "replay_of": stored.replay_of,
+        "schedule": stored.schedule_key,
+        "nominal_at": rfc3339(stored.nominal_us),
         "reason": stored.reason,
     }
 

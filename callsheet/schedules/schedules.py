@@ -41,7 +41,7 @@ class ScheduleState:
     queue: str
     """The name, without the namespace."""
     payload: object
-    """As JSON values."""
+    """As JSON values; None in a snapshot."""
     cadence: str
     """`every 90 s`, or the expression and its zone."""
     origin: Literal["code", "call"]

@@ -249,7 +249,10 @@ def test_schedules_are_steered_without_a_runtime(client: Client) -> None:
     made = client.schedules.every("mails/a", timedelta(hours=1), "send", {"to": "ann"}, queue="mail", priority=2)
     client.schedules.cron("mails/b", "0 9 * * mon-fri", "send", {"to": "ben"}, tz="Europe/Berlin", overlap="allow")
 
+    client.enqueue("hang")
     run = client.runs.get(client.schedules.trigger("mails/a")).run
+    assert [run.id] == [each.id for each in client.runs.list(schedule_key="mails/a").runs]
+    assert ["mails/a", "mails/b"] == [each.key for each in client.snapshot().schedules]
     assert ("acme/mail", 2, "mails/a", Status.QUEUED) == (run.lane.queue, run.priority, run.schedule_key, run.status)
     assert ["every 3600 s", "0 9 * * MON-FRI Europe/Berlin"] == [each.cadence for each in client.schedules.list()]
     paused, resumed = client.schedules.pause("mails/a"), client.schedules.resume("mails/a")

@@ -234,6 +234,7 @@ def told(desk: Desk) -> object:
             reader.queues(),
             reader.published(),
             reader.snapshot(limit=5),
+            reader.snapshot(limit=1, where=RunFilter(jobs="app/main")),
         )
     finally:
         reader.close()
