@@ -1,5 +1,5 @@
 """
-What programs are given: the JSON of runs, queues, runtimes.
+What programs are given: the JSON of runs, queues, schedules, runtimes.
 
 Rule 1: a name once given stays; new ones may come. What is not known is null, never left out.
 Rule 2: payloads and results are in it only where they were asked for; their sizes always are.
