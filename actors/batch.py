@@ -20,6 +20,7 @@ from ..store.contract import (
     Command,
     Insert,
     NoteLate,
+    Publish,
     Register,
     Renew,
     Rescue,
@@ -38,7 +39,7 @@ MAX_BATCH: Final = 2_000
 MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
 """Payload bytes in one commit; one larger message goes alone."""
 
-Kept: TypeAlias = Settle | Cancel | NoteLate | Rescue | Renew | Register | Unregister
+Kept: TypeAlias = Settle | Cancel | NoteLate | Rescue | Renew | Register | Unregister | Publish
 """Commands that wait for a store to heal instead of failing: nobody else would do them."""
 KEPT: Final = frozenset(Kept.__args__)
 

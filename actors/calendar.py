@@ -86,7 +86,8 @@ class Calendar(Actor[CalendarMessage]):
         await self._look()
 
     async def on_stop(self) -> None:
-        """Leave no timer behind."""
+        """Leave no timer behind, and no wake-up: whoever comes next reads anew."""
+        self.cell.mailbox.take_now()
         if self._next_look is not None:
             self._next_look.cancel()
         for horizon in self._horizons.values():

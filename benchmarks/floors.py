@@ -26,15 +26,17 @@ def scratch() -> Iterator[Path]:
         yield Path(folder)
 
 
-def _database(folder: Path) -> apsw.Connection:
-    db = apsw.Connection(str(folder / "floor.db"))
+def database(path: Path) -> apsw.Connection:
+    """A new one that writes as durably as ours."""
+    db = apsw.Connection(str(path))
     for pragma in ("journal_mode=wal", "synchronous=full", "wal_autocheckpoint=0"):
         db.execute(f"pragma {pragma}")
     db.execute("create table t(id text primary key, a int, b int, payload blob) without rowid")
     return db
 
 
-def _insert_one(db: apsw.Connection, key: str) -> None:
+def insert_one(db: apsw.Connection, key: str) -> None:
+    """One durable commit of one row."""
     db.execute("begin immediate")
     db.execute("insert into t values(?, 1, 2, ?)", (key, PAYLOAD))
     db.execute("commit")
@@ -43,10 +45,10 @@ def _insert_one(db: apsw.Connection, key: str) -> None:
 def sqlite_floor(commits: int = 500, rows: int = 100_000) -> dict[str, float]:
     """Durable commits of one row a second, and rows a second in transactions of 10,000."""
     with scratch() as folder:
-        db = _database(folder)
+        db = database(folder / "floor.db")
         began = time.perf_counter()
         for n in range(commits):
-            _insert_one(db, f"a{n:09}")
+            insert_one(db, f"a{n:09}")
         commits_per_s = commits / (time.perf_counter() - began)
         began = time.perf_counter()
         for first in range(0, rows, 10_000):
@@ -86,12 +88,12 @@ def hop_floor(n: int = 500) -> list[float]:
         took = []
         for number in range(n):
             began = time.perf_counter()
-            await trio.to_thread.run_sync(_insert_one, db, f"a{number:09}")
+            await trio.to_thread.run_sync(insert_one, db, f"a{number:09}")
             took.append(time.perf_counter() - began)
         return took
 
     with scratch() as folder:
-        db = _database(folder)
+        db = database(folder / "floor.db")
         try:
             return trio.run(main, db)
         finally:

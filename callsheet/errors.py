@@ -47,7 +47,7 @@ class InvalidName(CallsheetError, ValueError):
 
 @define(slots=False)
 class InvalidSchedule(CallsheetError, ValueError):
-    """A delay or a time that cannot be meant: both given, naive, negative, not finite, more than 10 years away."""
+    """A delay, a time or a cadence that cannot be meant: both given, naive, negative, not finite, more than 10 years away."""
 
     field: str
     why: str

@@ -141,7 +141,9 @@ async def _working(
             if signals is not None:
                 runtime.system.stage.spawn(partial(obey, runtime, signals), "signals")
             if runtime.ear is not None:
-                runtime.system.stage.spawn(partial(runtime.ear.listen, partial(_look_around, runtime)), "wake")
+                # what is new is claimed first; whatever else was written may wait until that is under way
+                listen = partial(runtime.ear.listen, runtime.wake_queues, partial(_look_around, runtime))
+                runtime.system.stage.spawn(listen, "wake")
             with trio.move_on_after(INTRODUCE_S, shield=True):  # a block that is cancelled already begins all the same
                 await runtime.journal.introduced.wait()
             yield

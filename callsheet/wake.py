@@ -104,14 +104,18 @@ class Ear:
             return None
         return cls(path, ear)
 
-    async def listen(self, on_wake: Callable[[], object]) -> None:
-        """Call `on_wake` for each datagram, or for many at once, until cancelled. Never raises anything else."""
+    async def listen(self, on_wake: Callable[[], object], then: Callable[[], object]) -> None:
+        """
+        Call `on_wake` for each datagram, or for many at once, and `then` a moment later, until cancelled. Never raises anything
+        else.
+        """
         try:
             while True:
                 await trio.lowlevel.wait_readable(self._socket)
                 self._drain()
                 on_wake()
                 await trio.sleep(GAP_S)
+                then()
         except OSError:
             _log.exception("nothing is heard any more at %s: the store is looked at four times a second", self.path)
 

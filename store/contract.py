@@ -368,8 +368,8 @@ class SetSchedule:
 
     `was`: the version that is believed to be stored; None: none is. What is stored becomes `schedule`, but for `version`,
     `created_us` and `updated_us`, which the store keeps; with `delete` it is removed, with what was noted of its times. The
-    runs are new ones of its Jobs, with its key; no time is noted twice (both malformed). The last FIRES_KEPT of `fired` are
-    kept.
+    runs are new ones of its Jobs, with its key; no time is noted twice but by hand (both malformed). The last FIRES_KEPT of
+    `fired` are kept. What says what is stored already, and nothing else, changes nothing: the version stays.
     """
 
     was: int | None

@@ -15,12 +15,13 @@ from attrs import asdict, evolve
 
 from ..config import Definition, definition_of
 from ..enqueue import Entry
-from ..errors import NotPublished
+from ..errors import NotPublished, shown
 from ..handler import Form
 from ..jobs import Jobs
 from ..options import Declared
 from ..queue import Queue
 from ..retention import Retention
+from ..store.errors import CallsheetError
 from ..store.policy import Custom, RetryPolicy
 from ..store.records import Published
 from ..task import Task
@@ -104,10 +105,18 @@ class PublishedJobs(Jobs):
 
 def declared_by(published: Published, store: str) -> PublishedJobs:
     """The declaration that was published in `store`. Raises NotPublished for what this release cannot read."""
-    told = json.loads(published.body)
-    if told.get("v") != VERSION:
-        why = f"it was published by another release of callsheet (form {told.get('v')}, this one reads {VERSION})"
-        raise NotPublished(store, published.jobs, why)
+    try:
+        told = json.loads(published.body)
+        form = told["v"]
+        if form == VERSION:
+            return _declared_as(told)
+    except (ValueError, LookupError, TypeError, AttributeError, CallsheetError) as error:
+        raise NotPublished(store, published.jobs, "what was published of it cannot be read") from error
+    why = f"it was published by another release of callsheet (form {shown(form)}, this one reads {VERSION})"
+    raise NotPublished(store, published.jobs, why)
+
+
+def _declared_as(told: dict[str, Any]) -> PublishedJobs:
     queues = [Queue(**each) for each in told["queues"]]
     jobs = PublishedJobs(
         told["name"],

@@ -70,8 +70,7 @@ def ask(question: str) -> str:
 
 def as_json(value: Any, *, indent: int | None = None) -> str:
     """JSON in ASCII without a control character."""
-    text = json.dumps(value, ensure_ascii=True, allow_nan=False, indent=indent, default=str)
-    return text.replace("\x7f", "\\u007f")
+    return json.dumps(value, ensure_ascii=True, allow_nan=False, indent=indent, default=str)
 
 
 @define(eq=False)

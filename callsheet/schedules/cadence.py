@@ -28,7 +28,7 @@ from ..store.policy import SECOND_US, Seconds, seconds
 
 MIN_EVERY_S: Final = 1.0
 """What recurs more often is a loop inside one run, not a row in the store each time."""
-MAX_EVERY_S: Final = 366 * 86_400.0
+MAX_EVERY_DAYS: Final = 366
 MAX_EXPRESSION: Final = 500
 """Characters of a cron expression: enough for one that lists every minute, hour, day and month."""
 MAX_ZONE: Final = 100
@@ -51,9 +51,11 @@ _FIELDS: Final = (
 
 def _interval_us(value: Seconds) -> int:
     try:
-        interval_s = seconds(value, "every", least=MIN_EVERY_S, most=MAX_EVERY_S)
+        interval_s = seconds(value, "every", least=MIN_EVERY_S)
     except ValueError as error:
         raise InvalidSchedule("every", str(error).removeprefix("every ")) from None
+    if interval_s > MAX_EVERY_DAYS * 86_400:
+        raise InvalidSchedule("every", f"must be at most {MAX_EVERY_DAYS} days, not {interval_s / 86_400:g}")
     return round(interval_s * SECOND_US)  # exact for a timedelta: a float has room for a year of microseconds
 
 
@@ -82,7 +84,7 @@ def _canonical(value: str) -> str:
     parts = value.upper().split()
     if len(parts) != len(_FIELDS):
         names = ", ".join(name for name, _ in _FIELDS)
-        raise InvalidSchedule("cron", f"{shown(value)} has {len(parts)} fields and needs these {len(_FIELDS)}: {names}")
+        raise InvalidSchedule("cron", f"needs {len(_FIELDS)} fields ({names}), and {shown(value)} has {len(parts)}")
     return " ".join(parts)
 
 
@@ -158,7 +160,7 @@ class Cron:
         for reading in readings:
             instants = _instants(self._zone, reading, all_of_them=real)
             if len(instants) == 2:
-                yield instants[0]
+                yield instants[-1 if back else 0]
                 again.append(instants[0 if back else -1])
             else:
                 yield from again

@@ -144,6 +144,8 @@ def _inside(path: str, db: apsw.Connection, now_us: int, tell: Tell) -> Iterator
     if not missing:
         yield counters(db, tell)
         yield from history(db, tell)
+        if schema >= SCHEMA:
+            yield _published(db)
         yield from holders(path, db, now_us)
         yield from schedules(db, now_us)
     if alone and is_shared(path):
@@ -176,6 +178,17 @@ def _schema(schema: int, min_reader: int) -> Finding:
             "upgrade callsheet here too",
         )
     return fine("schema", f"it has schema {schema}, as this release")
+
+
+def _published(db: apsw.Connection) -> Finding:
+    """Whether clients without the code can read what runtimes said of their jobs."""
+    found = rows(db, "select jobs, json_valid(cast(body as text)) from definitions order by jobs")
+    odd = [jobs for jobs, is_json in found if not is_json]
+    if odd:
+        anew = "open the store with their code: the runtime publishes them anew"
+        return broken("published", f"the definition of {', '.join(odd)} is no JSON", anew)
+    names = ", ".join(jobs for jobs, _ in found)
+    return fine("published", f"clients without the code find {names}" if names else "nothing is published yet")
 
 
 def _missing(db: apsw.Connection) -> list[str]:

@@ -420,17 +420,26 @@ def test_what_is_not_published_is_named_with_what_is(shop: Shop, path: Path) -> 
         assert (0, ()) == (client.stats().total, client.definitions())
 
 
-def test_what_another_release_published_is_not_half_read(shop: Shop, path: Path) -> None:
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b'{"v": 99, "anything": "else"}', "form 99"),
+        (b'{"v": 1, "guarded": false, "name": "shop"}', "cannot be read"),
+        (b'["guarded"]', "cannot be read"),
+        (b'{"guarded": false}', "cannot be read"),
+    ],
+)
+def test_what_another_release_published_is_not_half_read(path: Path, body: bytes, says: str) -> None:
     """It says so."""
     store = SqliteStore(path, exclusive=False)
     store.open(Owner("boot", 1, "here", 1))
-    store.write([Publish((Published("acme/shop", b'{"v": 99, "anything": "else"}'),))], Now(1, 1))
+    store.write([Publish((Published("acme/shop", body),))], Now(1, 1))
     store.close()
 
     with Client(path, "acme/shop") as client, pytest.raises(NotPublished) as error:
         client.definitions()
 
-    assert "form 99" in str(error.value)
+    assert says in str(error.value)
 
 
 def test_definitions_and_config_are_those_of_the_code(shop: Shop, path: Path) -> None:

@@ -11,6 +11,7 @@ import trio
 import trio.testing
 
 from callsheet import Context, Jobs, Runtime, Status, open_runtime
+from callsheet.actors.calendar import WINDOW_US
 from callsheet.actors.journal import send
 from callsheet.actors.readers import Readers
 from callsheet.actors.reply import Forward
@@ -88,6 +89,27 @@ async def test_a_cancel_here_and_one_elsewhere_are_told_apart(autojump_clock: tr
 
         assert {"a stopped", "b stopped"} == {*log[3:5]}
         assert ["c stopped"] == log[5:]
+
+
+async def test_what_others_write_while_it_closes_is_nobodys_loss(
+    autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P9: nobody is told that a wake-up met somebody who was about to end."""
+    (jobs, _), read = sleepers(), Readers.read
+    async with open_runtime(MemoryStore(), jobs, seams=Seams.seeded(1)) as runtime:
+        system = runtime.system
+
+        async def slow(self: Readers, what: Callable[[Reader], Any]) -> Any:
+            await trio.sleep(0.5)
+            return await read(self, what)
+
+        monkeypatch.setattr(Readers, "read", slow)
+        await trio.sleep(WINDOW_US / 2e6 + 1.7)  # the calendar reads on
+        for listener in runtime.journal.on_neighbours:
+            listener()
+
+    assert 0 == system.undelivered.total
+    assert [] == [each.message for each in caplog.records if "undelivered" in each.message]
 
 
 async def test_a_resume_is_noticed_though_the_store_could_not_be_read_then(

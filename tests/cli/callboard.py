@@ -11,7 +11,7 @@ import trio
 
 from callsheet import Context, Jobs, Queue, Retry, SyncContext
 
-NASTY = "\x1b]0;owned\x07\x1b[31mred\rback\b \u202egnirts [bold]markup[/bold]"
+NASTY = "\x1b]0;owned\x07\x1b[31mred\rback\b\x7f \u202egnirts [bold]markup[/bold]"
 """What a terminal would obey: a title, a colour, a return, a backspace, a change of direction; and what rich would."""
 
 jobs = Jobs("board", namespace="app", queue=Queue(concurrency=10), queues=[Queue("mail")], retry=Retry(initial_delay=0))

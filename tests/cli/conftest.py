@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,15 @@ from . import callboard
 from .shell import work
 
 DAY_S = 86_400
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """A command that is tried in this process sets the level of the log: not for whoever comes after it."""
+    log = logging.getLogger("callsheet")
+    level = log.level
+    yield
+    log.setLevel(level)
 
 
 @pytest.fixture(scope="session")

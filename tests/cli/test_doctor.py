@@ -19,6 +19,7 @@ from callsheet.store.records import Now
 from callsheet.store.sqlite import SqliteStore, holders, schema
 from callsheet.store.sqlite.books import counters, history
 from callsheet.store.sqlite.doctor import examine
+from callsheet.store.sqlite.onlooker import is_shared
 
 from . import callboard
 from .shell import Done, call, process, started
@@ -84,6 +85,7 @@ def test_a_database_in_order(store: Path) -> None:
         line.split()[1].rstrip(":") for line in lines[:10]
     ]
     assert "the counters say what there is: 8 runs" in done.out
+    assert "clients without the code find app/board" in done.out
 
 
 def test_what_programs_are_given(store: Path) -> None:
@@ -170,6 +172,11 @@ BOOKS: Final[dict[str, tuple[str, str, str]]] = {
     ),
     "a counter that is gone": ("delete from counters where status = 4", "counters", "0 runs of echo on app/board-jobs"),
     "a lane": ("delete from lanes where task = 'fail'", "history", ""),
+    "a definition": (
+        "update definitions set body = x'7b'",
+        "published",
+        "the definition of app/board is no JSON; open the store with their code",
+    ),
     "an index": ("drop index ready", "tables", "it lacks index ready"),
     "a table": ("drop table queues", "tables", "it lacks column queues.batch_size"),
     "a column": ("alter table runs drop column trace_context", "tables", "it lacks column runs.trace_context"),
@@ -186,7 +193,7 @@ def test_rows_that_somebody_edited(store: Path, change: str, check: str, told: s
 
     assert statuses.NOT_SO == done.status
     (line,) = [each for each in done.out.splitlines() if each.startswith(f"broken   {check}: ") and told in each]
-    assert "; restore a backup" in line
+    assert "; restore a backup" in line or check == "published"
     assert " broken" in done.out.splitlines()[-1]
 
 
@@ -439,6 +446,19 @@ def test_progress_is_told(store: Path) -> None:
 
     db.close()
     assert [("counters", 0, 0), ("history", 0, 8)] == told
+
+
+def test_who_works_on_it_is_joined(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its locks are heeded while a runtime is there, and where the system does not tell whether one is."""
+    left = one_left_by_a_kill(store)
+
+    async def work() -> bool:
+        async with open_runtime(store, callboard.jobs, grace=0):
+            return is_shared(str(store))
+
+    assert (True, False) == (trio.run(work), is_shared(str(left)))
+    monkeypatch.setattr(holders, "LOCKS", store.parent / "nothing")
+    assert (False, True) == (is_shared(str(store)), is_shared(str(left)))
 
 
 def test_the_lock_is_not_touched(store: Path) -> None:

@@ -80,6 +80,18 @@ def test_who_may_do_everything_does(typed: Callable[..., Done]) -> None:
     assert [0] * 8 == [typed(*each, "--subject", "cli:ada").status for each in CHANGES]
 
 
+def test_what_may_not_be_canceled_is_told_once(typed: Callable[..., Done], tmp_path: Path) -> None:
+    """However many steps the others take."""
+    with guarded_board.jobs.client(tmp_path / "jobs.db") as client:
+        client.enqueue("note", run_id="stays", trace_id="t", delay=60)
+        client.enqueue_many([client.entry("note", run_id=f"z-{each}", delay=60) for each in range(1_100)])
+
+    done = typed("runs", "cancel", "--all", "--yes", "--subject", "cli:max")
+
+    assert (0, "1,101 runs canceled, 1 left as they are\n") == (done.status, done.err)
+    assert ["stays left as it is: denied: that one stays"] == [line for line in done.out.splitlines() if "left" in line]
+
+
 def test_without_the_code_guarded_jobs_are_refused(typed: Callable[..., Done], tmp_path: Path) -> None:
     """Who has not the policy cannot ask it."""
     done = call("runs", "list", "--store", tmp_path / "jobs.db")

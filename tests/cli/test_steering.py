@@ -49,6 +49,13 @@ def test_named_runs_are_canceled_one_by_one(store: Path) -> None:
     assert ["canceled", "succeeded", "canceled"] == status_of(store, "later", "run-b", "mail-1")
 
 
+def test_one_that_is_not_there_is_status_1(store: Path) -> None:
+    """Though the others were canceled."""
+    done = call("runs", "cancel", "nobody", "later", "--store", store)
+
+    assert (1, "later canceled\n") == (done.status, done.out)
+
+
 def test_who_canceled_it_stands_in_its_history(store: Path) -> None:
     """Without a reason, who it was; with one, the reason."""
     call("runs", "cancel", "later", "--subject", "cli:ada", "--store", store)

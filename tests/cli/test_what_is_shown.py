@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
+import sys
 from pathlib import Path
 
 import apsw
 import pytest
 
+from callsheet.commands.serving import OneLine
 from callsheet.commands.text import age, duration_s, escaped, first_line, lasting, masked
 
 from . import callboard
 from .shell import call
 
-SHOWN = r"\x1b]0;owned\x07\x1b[31mred\rback\x08 \u202egnirts [bold]markup[/bold]"
+SHOWN = r"\x1b]0;owned\x07\x1b[31mred\rback\x08\x7f \u202egnirts [bold]markup[/bold]"
 """`NASTY` as it is to be shown."""
 
 
@@ -121,6 +124,21 @@ def test_what_has_no_glyph_is_an_escape(text: str, expected: str) -> None:
 def test_a_password_in_a_url_is_masked(url: str, shown: str) -> None:
     """And nothing else is."""
     assert shown == masked(url)
+
+
+def test_a_line_of_the_log_is_one_line() -> None:
+    """What handlers log is shown, not obeyed, and begins no line of its own; a traceback goes on over several."""
+    record = logging.LogRecord("mine", logging.ERROR, "x.py", 1, "said %s\nERROR forged", (callboard.NASTY,), None)
+    try:
+        raise ValueError(callboard.NASTY)
+    except ValueError:
+        record.exc_info = sys.exc_info()
+
+    first, *more = OneLine().format(record).splitlines()
+
+    assert first.endswith(f"ERROR    mine: said {SHOWN}\\nERROR forged")
+    assert f"ValueError: {SHOWN}" == more[-1]
+    assert len(more) > 2
 
 
 def test_times_and_messages_for_people() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ import pytest
 import callsheet
 from callsheet import CallsheetError, Client, ForeignDatabase, StoreBusy, StoreFull
 from callsheet.client.direct import Direct
-from callsheet.commands import statuses
+from callsheet.commands import serving, statuses
 from callsheet.commands.reach import AmbiguousRun
 from callsheet.commands.target import CannotLoad
 
@@ -250,6 +251,50 @@ def test_what_a_target_may_name(monkeypatch: pytest.MonkeyPatch, targets: list[s
     done = call("run", *targets, "--store", "jobs.db")
 
     assert (0, names) == (done.status, seen)
+
+
+def test_the_environment_says_what_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable that names the jobs for all commands."""
+    monkeypatch.chdir(HERE)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    seen: list[str] = []
+    monkeypatch.setattr(
+        "callsheet.commands.serving.serve", lambda stage, _: seen.extend(each.name for each in stage.jobs)
+    )
+
+    done = call("run", CALLSHEET_STORE="jobs.db", CALLSHEET_JOBS="callboard:jobs")
+
+    assert (0, ["board"]) == (done.status, seen)
+
+
+@pytest.mark.parametrize("kind", ["object", "awaited", "entered", "entered in the loop"])
+async def test_what_handlers_are_given(kind: str) -> None:
+    """An object as it is; what is awaited; what a context manager enters, left at the end."""
+    log: list[str] = []
+
+    @contextmanager
+    def plain() -> Iterator[str]:
+        yield "services"
+        log.append("left")
+
+    @asynccontextmanager
+    async def in_the_loop() -> AsyncIterator[str]:
+        yield "services"
+        log.append("left")
+
+    async def later() -> str:
+        return "services"
+
+    make: dict[str, Callable[[], Any]] = {
+        "object": lambda: "services",
+        "awaited": later,
+        "entered": plain,
+        "entered in the loop": in_the_loop,
+    }
+    async with serving._made(make[kind]) as app:
+        assert ("services", []) == (app, log)
+
+    assert (["left"] if "entered" in kind else []) == log
 
 
 def test_a_misspelt_store_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
