@@ -11,7 +11,7 @@ import pytest
 from callsheet import Did, Misfire, Overlap, ScheduleOptions
 from callsheet.actors.calendar import LOOK_S, WINDOW_US
 from callsheet.client.client import ClientSchedules
-from callsheet.schedules.cadence import MAX_EVERY_S, MIN_EVERY_S
+from callsheet.schedules.cadence import MAX_EVERY_DAYS, MIN_EVERY_S
 from callsheet.schedules.decide import MISSED_US
 from callsheet.schedules.plan import DEFAULT_CAP, MAX_CAP, MAX_JITTER_S
 from callsheet.schedules.planner import LOOK_S as PLANNER_LOOK_S
@@ -49,7 +49,7 @@ def test_the_numbers_hold() -> None:
     """Those of the code."""
     page = PAGE.read_text(encoding="utf-8")
 
-    assert (1, 366 * 86_400) == (MIN_EVERY_S, MAX_EVERY_S)
+    assert (1, 366) == (MIN_EVERY_S, MAX_EVERY_DAYS)
     assert "1 second to 366 days" in page
     assert (86_400, "at most a day and half of `every`" in page) == (MAX_JITTER_S, True)
     assert f"| {DEFAULT_CAP} |" in page

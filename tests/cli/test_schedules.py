@@ -163,7 +163,7 @@ def test_a_schedule_of_the_code_is_not_changed_here(store: Path) -> None:
             "before its start",
         ),
         (["every", "k", "1h", "echo", "--end", "2026-01-01"], "end"),
-        (["cron", "k", "0 9 * *", "echo"], "has 4 fields and needs these 5"),
+        (["cron", "k", "0 9 * *", "echo"], "needs 5 fields"),
         (["cron", "k", "61 9 * * *", "echo"], "'61' is no minute"),
         (["cron", "k", "0 0 30 2 *", "echo"], "never fires"),
         (["cron", "k", "0 9 * * *", "echo", "--tz", "Berlin"], "is no time zone that is known here"),
