@@ -184,6 +184,14 @@ def schedule_after(was: Schedule | None, said: Schedule, now: Now) -> Schedule:
     return evolve(said, version=version, created_us=created_us, updated_us=now.steady_us)
 
 
+def changes_nothing(was: Schedule | None, doing: SetSchedule) -> bool:
+    """Whether a SetSchedule says what is stored already: then it is left alone, and nobody need look at it anew."""
+    if was is None or doing.runs or doing.fired:
+        return False
+    kept = evolve(doing.schedule, version=was.version, created_us=was.created_us, updated_us=was.updated_us)
+    return kept == was
+
+
 def runs_of(command: SetSchedule, answer: ScheduleSet) -> tuple[NewRun, ...]:
     """The runs that a SetSchedule requested."""
     if not answer.done or command.delete:

@@ -368,8 +368,8 @@ class SetSchedule:
 
     `was`: the version that is believed to be stored; None: none is. What is stored becomes `schedule`, but for `version`,
     `created_us` and `updated_us`, which the store keeps; with `delete` it is removed, with what was noted of its times. The
-    runs are new ones of its Jobs, with its key; no time is noted twice (both malformed). The last FIRES_KEPT of `fired` are
-    kept.
+    runs are new ones of its Jobs, with its key; no time is noted twice but by hand (both malformed). The last FIRES_KEPT of
+    `fired` are kept. What says what is stored already, and nothing else, changes nothing: the version stays.
     """
 
     was: int | None
@@ -471,8 +471,8 @@ class Reader(Protocol):
 
     def snapshot(self, *, limit: int, where: RunFilter = EVERY) -> Snapshot:
         """
-        Counters, the newest `limit` runs that match, the registered runtimes, the overrides and what was pruned, from one
-        consistent read.
+        Counters, the newest `limit` runs that match, the registered runtimes, the overrides, what was pruned, and the schedules
+        of `where.jobs` where that is given, from one consistent read.
         """
 
     def close(self) -> None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .arithmetic import schedule_after
+from .arithmetic import changes_nothing, schedule_after
 from .contract import Conflict, Insert, Inserted, ScheduleSet, SetSchedule
 from .errors import MalformedCommand
 from .memory_tables import Tables
-from .records import FIRES_KEPT, Fired, Now, Schedule, Status
+from .records import FIRES_KEPT, Did, Fired, Now, Schedule, Status
 
 
 def set_schedule(
@@ -31,6 +31,8 @@ def set_schedule(
         return ScheduleSet(done=True, schedule=None)
     active = command.if_active is not None and _is_active(tables, said)
     doing = command.if_active if active and command.if_active is not None else command
+    if changes_nothing(was, doing):
+        return ScheduleSet(done=True, schedule=was, active=active)
     answer = insert(Insert(doing.runs))
     if not isinstance(answer, Inserted) or any(run is not None for run in answer.existing):
         raise MalformedCommand(f"a run of schedule {said.key!r} is there already")
@@ -47,7 +49,8 @@ def _is_active(tables: Tables, said: Schedule) -> bool:
 
 
 def _noted(before: tuple[Fired, ...], fired: tuple[Fired, ...], key: str) -> tuple[Fired, ...]:
-    every = sorted([*before, *fired], key=lambda each: each.nominal_us)
-    if len({each.nominal_us for each in every}) < len(every):
+    every = sorted([*before, *fired], key=lambda each: (each.nominal_us, each.did is Did.TRIGGERED))
+    times = [each.nominal_us for each in every if each.did is not Did.TRIGGERED]
+    if len(set(times)) < len(times):
         raise MalformedCommand(f"a time of schedule {key!r} was noted before")
     return tuple(every[-FIRES_KEPT:])

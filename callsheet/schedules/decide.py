@@ -29,7 +29,7 @@ NewRunAt = Callable[[int], NewRun]
 
 def born(plan: Plan, jobs: str, now_us: int) -> Schedule:
     """A schedule that is said for the first time."""
-    return _coming(Schedule(jobs, plan.key, to_body(plan), None, None), plan, _first_us(plan, now_us))
+    return _coming(Schedule(jobs, plan.key, to_body(plan), None, None), plan, _first_us(plan, now_us, None))
 
 
 def said_again(was: Schedule, before: Plan | None, plan: Plan, now_us: int) -> tuple[Schedule, Plan]:
@@ -41,23 +41,29 @@ def said_again(was: Schedule, before: Plan | None, plan: Plan, now_us: int) -> t
     if before is not None and plan.comes_as(before):
         plan = evolve(plan, anchor_us=before.anchor_us)
         after = evolve(was, body=to_body(plan), orphaned=False)
-        return (going_on(after, plan, now_us) if was.orphaned else after), plan
-    after = evolve(was, body=to_body(plan), orphaned=False, waiting_us=None)
-    return _coming(after, plan, _first_us(plan, now_us)), plan
+        return (_from_now_on(after, plan, now_us) if was.orphaned else after), plan
+    after = evolve(was, body=to_body(plan), orphaned=False)  # a time that waits has come, and still has its run
+    return _coming(after, plan, _first_us(plan, now_us, was.last_us)), plan
 
 
 def going_on(was: Schedule, plan: Plan, now_us: int) -> Schedule:
     """After a pause: what would have come meanwhile was not missed, but not wanted."""
-    if was.next_us is None or was.next_us > now_us:
-        return evolve(was, paused=False)
-    return _coming(evolve(was, paused=False), plan, next_after(plan.cadence, plan.anchor_us, now_us))
+    return _from_now_on(evolve(was, paused=False), plan, now_us)
 
 
-def _first_us(plan: Plan, now_us: int) -> int | None:
+def _from_now_on(was: Schedule, plan: Plan, now_us: int) -> Schedule:
+    if was.next_us is None or was.due_us is None or was.due_us > now_us:
+        return was
+    return _coming(was, plan, next_after(plan.cadence, plan.anchor_us, _last_due(plan, was.next_us, now_us)))
+
+
+def _first_us(plan: Plan, now_us: int, last_us: int | None) -> int | None:
+    """The first time of what is said now; last_us: one that something was done about, so no other until then."""
     begins_us = now_us if plan.start_us is None else max(now_us, plan.start_us)
+    floor_us = begins_us if last_us is None else max(begins_us, last_us + 1)
     if plan.first == "now":
-        return begins_us
-    after_us = now_us if begins_us == now_us and plan.start_us != now_us else begins_us - 1
+        return floor_us
+    after_us = floor_us if floor_us == now_us and plan.start_us != now_us else floor_us - 1
     return next_after(plan.cadence, plan.anchor_us, after_us)
 
 
@@ -124,7 +130,7 @@ def _last_due(plan: Plan, first_us: int, now_us: int) -> int:
     """The last time that has come and is due; the first one is."""
     until_us = now_us if plan.end_us is None else min(now_us, plan.end_us)
     last_us = last_before(plan.cadence, plan.anchor_us, until_us, first_us)
-    while last_us is not None and plan.due_us(last_us) > now_us:  # no further back than the jitter
+    while last_us is not None and plan.due_us(last_us) > now_us:  # one: the jitter ends before the next time
         last_us = last_before(plan.cadence, plan.anchor_us, last_us - 1, first_us)
     return first_us if last_us is None else last_us
 

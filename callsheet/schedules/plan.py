@@ -20,7 +20,7 @@ from ..enqueue import EnqueueOptions, instant_us
 from ..errors import InvalidOption, InvalidSchedule, shown
 from ..names import check_name
 from ..store.policy import SECOND_US, seconds
-from .cadence import MAX_TIMES, Cadence, Every, cadence_of
+from .cadence import MAX_TIMES, Cadence, Every, cadence_of, next_after
 
 if TYPE_CHECKING:
     from ..actors.seams import Seams
@@ -67,7 +67,10 @@ class ScheduleOptions(TypedDict, total=False):
     end: datetime | str
     """No time after it."""
     jitter: float | timedelta
-    """Seconds by which a run may be later than its time, at most a day and half of `every`; how much follows from the time."""
+    """
+    Seconds by which a run may be later than its time, at most a day and half of `every`, and never as late as the next time; how
+    much follows from key and time.
+    """
     misfire: Misfire | Literal["skip", "latest", "all"]
     misfire_cap: int
     """With misfire="all": 1 … 1,000 runs, default 100."""
@@ -108,11 +111,13 @@ class Plan:
     """Whether the code declares it, or a call made it."""
 
     def due_us(self, nominal_us: int) -> int:
-        """When the run of this time is requested: the same in every process."""
+        """When the run of this time is requested: the same in every process, and before the next time."""
         if not self.jitter_us:
             return nominal_us
+        following_us = next_after(self.cadence, self.anchor_us, nominal_us)
+        most_us = self.jitter_us if following_us is None else min(self.jitter_us, following_us - nominal_us)
         digest = blake2b(f"{self.key}\n{nominal_us}".encode(), digest_size=8).digest()
-        return nominal_us + int.from_bytes(digest) * self.jitter_us // 2**64
+        return nominal_us + int.from_bytes(digest) * most_us // 2**64
 
     def comes_as(self, other: Plan) -> bool:
         """Whether its times are those of the other."""

@@ -20,7 +20,7 @@ from ..actors.actor import Actor
 from ..actors.errors import ActorDown
 from ..actors.journal import write
 from ..actors.timers import Timer
-from ..store.contract import Answer, Cancel, Command, ScheduleSet, SetSchedule, Settle
+from ..store.contract import Answer, Cancel, Command, Rescue, ScheduleSet, SetSchedule, Settle
 from ..store.errors import CallsheetError
 from ..store.records import Clock, Lane, NewRun, Schedule
 from ..supervisor import paths
@@ -67,6 +67,8 @@ class Planned:
     tell: Callable[[PlannerMessage], object] = lambda _message: None
     waits: bool = False
     """Whether a time waits for the end of a run."""
+    said: set[str] = field(factory=set)
+    """Jobs whose declarations are in the store: said once for each open, so that two releases do not take turns."""
     own: SetSchedule | None = None
     """The planner's own command under way: of that nobody need tell it."""
 
@@ -76,7 +78,7 @@ class Planned:
             kind = type(command)
             if kind is SetSchedule and command is not self.own:
                 self.tell(Reread())
-            elif self.waits and (kind is Settle or kind is Cancel):
+            elif self.waits and (kind is Settle or kind is Cancel or kind is Rescue):
                 self.tell(Ended())
 
     def others_wrote(self) -> None:
@@ -186,19 +188,24 @@ class Planner(Actor[PlannerMessage]):
         for jobs in self._runtime.jobs:
             found = await self._runtime.read(lambda reader, name=jobs.identity: reader.schedules(name))  # type: ignore[misc]
             stored = {each.key: each for each in found}
-            for key, plan in jobs.schedules.declared.items():
-                await self._declare(jobs, plan, stored.get(key))
-                stored.pop(key, None)
-            for place in [place for place in self._known if place[0] == jobs.identity]:
-                if place[1] not in stored and place[1] not in jobs.schedules.declared:
-                    del self._known[place]
+            for place in [place for place in self._known if place[0] == jobs.identity and place[1] not in stored]:
+                del self._known[place]
+            if jobs.identity not in self._runtime.planned.said:
+                for key, plan in jobs.schedules.declared.items():
+                    await self._declare(jobs, plan, stored.pop(key, None))
+                for each in stored.values():
+                    await self._adopt(jobs, each)
+                self._runtime.planned.said.add(jobs.identity)
+                continue
             for each in stored.values():
-                await self._adopt(jobs, each)
+                self._keep(jobs, each, _read_plan(each))
 
     async def _declare(self, jobs: Jobs, plan: Plan, was: Schedule | None) -> None:
         """What the code declares holds from now on."""
         while True:
             now_us = self._now_us
+            if plan.start_us is None:  # by which clock it was declared is of no account: its grid begins now
+                plan = evolve(plan, anchor_us=now_us)
             if was is None:
                 after, holds = decide.born(plan, jobs.identity, now_us), plan
             else:
@@ -247,21 +254,22 @@ class Planner(Actor[PlannerMessage]):
         def new_run(nominal_us: int) -> NewRun:
             return run_of(each.jobs.identity, plan, nominal_us, self._runtime)
 
-        if may_release:
-            await self._step(each, decide.release(each.schedule, self._now_us, new_run))
-        await self._step(each, decide.turn(each.schedule, plan, self._now_us, new_run))
+        if not may_release or await self._step(each, decide.release(each.schedule, self._now_us, new_run)):
+            await self._step(each, decide.turn(each.schedule, plan, self._now_us, new_run))
 
-    async def _step(self, each: _Known, command: SetSchedule | None) -> None:
+    async def _step(self, each: _Known, command: SetSchedule | None) -> bool:
+        """Whether it is still known how the schedule stands, and by which plan."""
         if command is None:
-            return
+            return True
+        if command.if_active is not None and command.if_active.schedule.waiting_us is not None:
+            self._runtime.planned.waits = True  # the run may end before the answer is here
         answer = await self._write(command)
-        if answer.schedule is None:
-            self._known.pop((each.schedule.jobs, each.schedule.key), None)
-            each.plan = None
-            return
-        each.schedule = answer.schedule
-        if not answer.done:  # somebody was faster: what they made of it is looked at next
-            self._is_stale = True
+        if answer.schedule is not None and answer.done:
+            each.schedule = answer.schedule
+            return True
+        self._known.pop((each.schedule.jobs, each.schedule.key), None)
+        self._is_stale = True  # somebody was faster: what they made of it, the plan perhaps, is read and looked at next
+        return False
 
     def _say_why_not(self, each: _Known) -> None:
         plan, schedule = each.plan, each.schedule

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ..arithmetic import schedule_after
+from ..arithmetic import changes_nothing, schedule_after
 from ..contract import Insert, Inserted, ScheduleSet, SetSchedule
 from ..errors import MalformedCommand
-from ..records import FIRES_KEPT, Now, Schedule
+from ..records import FIRES_KEPT, Did, Now, Schedule
 from .codes import DID_CODE, FIRED_COLUMNS, SCHEDULE_COLUMNS, schedule_of
 from .connection import value
 from .insert import insert
@@ -27,10 +27,10 @@ _ACTIVE: Final = """
     select 1 from runs indexed by scheduled_active where schedule_key = ? and status < 4 and schedule_key is not null
     and lane in (select id from lanes where jobs = ?) limit 1
     """
-_NOTE: Final = f"insert into fires(jobs, key, {FIRED_COLUMNS}) values (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+_NOTE: Final = f"insert into fires(jobs, key, seq, {FIRED_COLUMNS}) values (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 _TRIM: Final = """
-    delete from fires where jobs = ?1 and key = ?2 and nominal_us <= (
-        select nominal_us from fires where jobs = ?1 and key = ?2 order by nominal_us desc limit 1 offset ?3)
+    delete from fires where jobs = ?1 and key = ?2 and (nominal_us, seq) <= (select nominal_us, seq from fires
+        where jobs = ?1 and key = ?2 order by nominal_us desc, seq desc limit 1 offset ?3)
     """
 
 
@@ -47,9 +47,11 @@ def set_schedule(ledger: Ledger, command: SetSchedule, now: Now) -> ScheduleSet:
         return ScheduleSet(done=True, schedule=None)
     active = command.if_active is not None and _is_active(ledger, said)
     doing = command.if_active if active and command.if_active is not None else command
-    _request(ledger, doing)
-    _note(ledger, doing)
+    if changes_nothing(was, doing):
+        return ScheduleSet(done=True, schedule=was, active=active)
     schedule = schedule_after(was, doing.schedule, now)
+    _request(ledger, doing)
+    _note(ledger, doing, schedule.version)
     ledger.db.execute(_WRITE, _values(schedule))
     return ScheduleSet(done=True, schedule=schedule, active=active)
 
@@ -66,16 +68,17 @@ def _request(ledger: Ledger, command: SetSchedule) -> None:
         raise MalformedCommand(f"a run of schedule {command.schedule.key!r} is there already")
 
 
-def _note(ledger: Ledger, command: SetSchedule) -> None:
+def _note(ledger: Ledger, command: SetSchedule, version: int) -> None:
     if command.fired:
         jobs, key = command.schedule.jobs, command.schedule.key
-        ledger.db.executemany(
-            _NOTE,
-            [
-                (jobs, key, each.nominal_us, each.at_us, DID_CODE[each.did], each.run_id, each.times)
-                for each in command.fired
-            ],
-        )
+        rows = [
+            (
+                *(jobs, key, version + n if each.did is Did.TRIGGERED else 0),
+                *(each.nominal_us, each.at_us, DID_CODE[each.did], each.run_id, each.times),
+            )
+            for n, each in enumerate(command.fired)
+        ]
+        ledger.db.executemany(_NOTE, rows)
         ledger.db.execute(_TRIM, (jobs, key, FIRES_KEPT))
 
 

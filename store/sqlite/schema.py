@@ -55,9 +55,9 @@ SCHEDULES: Final = """
 create table schedules(jobs text not null, key text not null, body blob not null, next_us int, due_us int, paused int not null,
     orphaned int not null, waiting_us int, last_us int, fired int not null, skipped int not null, version int not null,
     created_us int not null, updated_us int not null, primary key (jobs, key)) without rowid, strict;
--- what was done about the last times of each
-create table fires(jobs text not null, key text not null, nominal_us int not null, at_us int not null, did int not null,
-    run_id text, times int not null, primary key (jobs, key, nominal_us)) without rowid, strict;
+-- what was done about the last times of each, each once: seq is 0 but for what was requested by hand
+create table fires(jobs text not null, key text not null, nominal_us int not null, seq int not null, at_us int not null,
+    did int not null, run_id text, times int not null, primary key (jobs, key, nominal_us, seq)) without rowid, strict;
 -- lists of the runs of a schedule; whether one of them has not ended
 create index by_schedule on runs(schedule_key, id) where schedule_key is not null;
 create index scheduled_active on runs(schedule_key, lane) where schedule_key is not null and status < 4;
