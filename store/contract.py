@@ -471,8 +471,8 @@ class Reader(Protocol):
 
     def snapshot(self, *, limit: int, where: RunFilter = EVERY) -> Snapshot:
         """
-        Counters, the newest `limit` runs that match, the registered runtimes, the overrides and what was pruned, from one
-        consistent read.
+        Counters, the newest `limit` runs that match, the registered runtimes, the overrides, what was pruned, and the schedules
+        of `where.jobs` where that is given, from one consistent read.
         """
 
     def close(self) -> None:

@@ -105,7 +105,7 @@ class MemoryReader:
             return tables.fires.get((jobs, key), ())[::-1][:limit]
 
     def snapshot(self, *, limit: int, where: RunFilter = EVERY) -> Snapshot:
-        """Counters, newest runs, runtimes, overrides and what was pruned."""
+        """Counters, newest runs, runtimes, overrides, what was pruned, schedules."""
         tables = self._open()
         with tables.lock:
             busy = {run.owner for run in tables.of_status(Status.RUNNING)}
@@ -116,7 +116,10 @@ class MemoryReader:
             ]
             owners.sort(key=lambda owner: (owner.started_us, owner.boot_id))
             pruned = counts_of((*place, n) for place, n in tables.pruned.items())
-            return Snapshot(self.counts(), self.list(where, limit=limit), tuple(owners), self.queues(), pruned)
+            schedules = () if where.jobs is None else self.schedules(where.jobs)
+            return Snapshot(
+                self.counts(), self.list(where, limit=limit), tuple(owners), self.queues(), pruned, schedules
+            )
 
     def close(self) -> None:
         """Read no more; twice does nothing."""

@@ -555,3 +555,5 @@ class Snapshot:
     """Every override that is stored, by queue."""
     pruned: tuple[Count, ...] = field(default=())
     """How many runs of each lane were pruned, by the status that they had ended with. Counted, ever since."""
+    schedules: tuple[Schedule, ...] = field(default=())
+    """Those of the Jobs instance that the filter of the runs names, by key; none where it names none."""

@@ -208,6 +208,8 @@ class Planner(Actor[PlannerMessage]):
         """What the code declares holds from now on."""
         while True:
             now_us = self._now_us
+            if plan.start_us is None:  # by which clock it was declared is of no account: its grid begins now
+                plan = evolve(plan, anchor_us=now_us)
             if was is None:
                 after, holds = decide.born(plan, jobs.identity, now_us), plan
             else:

@@ -7,7 +7,7 @@ Not here: declaring one in code (`Jobs.every`, `Jobs.cron`), looking after them 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
@@ -41,7 +41,7 @@ class ScheduleState:
     queue: str
     """The name, without the namespace."""
     payload: object
-    """As JSON values."""
+    """As JSON values; None in a snapshot."""
     cadence: str
     """`every 90 s`, or the expression and its zone."""
     origin: Literal["code", "call"]
@@ -86,13 +86,17 @@ class FiredTime:
 
 
 class Schedules:
-    """The schedules of one Jobs instance. Every call but `preview` of what is given raises PolicyDenied for guarded Jobs."""
+    """
+    The schedules of one Jobs instance.
 
-    def __init__(self, jobs: Jobs, reach: Callable[[], Port]) -> None:
+    Every call raises PolicyDenied for what the policy of guarded Jobs does not allow; nothing was changed then.
+    """
+
+    def __init__(self, jobs: Jobs, reach: Callable[[], Port], declared: dict[str, Plan] | None = None) -> None:
         self._jobs = jobs
         self._reach = reach
-        self.declared: dict[str, Plan] = {}
-        """By the code."""
+        self.declared: dict[str, Plan] = {} if declared is None else declared
+        """By the code, as far as it is here."""
 
     async def every(
         self,
@@ -106,8 +110,9 @@ class Schedules:
         Request a run of `task` every so many seconds (1 … 366 days), on a grid that does not drift. See `ScheduleOptions`.
 
         A key that is there already is changed: its next time stays, unless its times are other ones now. The payload is that of
-        this moment. Raises InvalidSchedule, InvalidName, InvalidOption, UnknownTask, UnknownQueue, PayloadInvalid,
-        PayloadTooLarge or TypeError: nothing was stored then.
+        this moment. One that the code declares is changed there; one that it declared once is deleted first (InvalidOption).
+        Raises InvalidSchedule, InvalidName, InvalidOption, UnknownTask, UnknownQueue, PayloadInvalid, PayloadTooLarge or
+        TypeError: nothing was stored then.
         """
         return await self._say(key, Every(seconds), task, payload, options)
 
@@ -130,28 +135,28 @@ class Schedules:
 
     async def get(self, key: str) -> ScheduleState:
         """As it stands. Raises ScheduleNotFound."""
-        guard.require(self._jobs, Action.READ)
-        return state_of(*await self._find(key))
+        return state_of(*await self._find(Action.READ, key))
 
     async def list(self) -> tuple[ScheduleState, ...]:
-        """All of them, by key; one that another release said, and this one cannot read, is left out."""
+        """
+        All of them, by key. One that another release said, and this one cannot read, is left out; of guarded Jobs also those
+        of tasks that may not be read.
+        """
         guard.require(self._jobs, Action.READ)
         found = await self._reach().read(lambda reader: reader.schedules(self._jobs.identity))
-        return tuple([state_of(each, plan) for each in found if (plan := _plan(each)) is not None])
+        return states(self._jobs, found)
 
     async def history(self, key: str, *, limit: int = 50) -> tuple[FiredTime, ...]:
         """What was done about its last times, newest first. limit: 1 … 100, as many as are kept. Raises ScheduleNotFound."""
-        guard.require(self._jobs, Action.READ)
         if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= FIRES_KEPT:
             raise InvalidOption("limit", f"must be an int from 1 to {FIRES_KEPT}, not {shown(limit)}")
-        await self._find(key)
+        await self._find(Action.READ, key)
         fired = await self._reach().read(lambda reader: reader.fires(self._jobs.identity, key, limit))
         return tuple([_told(each) for each in fired])
 
     async def preview(self, key: str, n: int = 5) -> tuple[datetime, ...]:
         """Its next `n` (0 … 1,000) times, whether it is paused or not; fewer where it ends. Raises ScheduleNotFound."""
-        guard.require(self._jobs, Action.READ)
-        schedule, plan = await self._find(key)
+        schedule, plan = await self._find(Action.READ, key)
         now_us = self._reach().seams.clock.wall_us()
         after_us = now_us if schedule.next_us is None else max(now_us, schedule.next_us - 1)
         found = cadence.preview(plan.cadence, plan.anchor_us, after_us, n)
@@ -204,17 +209,23 @@ class Schedules:
     ) -> ScheduleState:
         jobs, port = self._jobs, self._reach()
         wanted, body = jobs.wanted(task, payload)
+        guard.require(jobs, Action.STEER, task=wanted.name)
         guard.require(jobs, Action.ENQUEUE, task=wanted.name)
         plan = plan_of(key, when, wanted, body, options, seams=port.seams)
         if plan.key in self.declared:
-            raise InvalidOption("key", f"{shown(key)} is declared by the code: change it there, or take another key")
+            raise _declared(key)
         while True:
             was = await self._stored(plan.key)
+            before = None if was is None else _plan(was)
             now_us = port.seams.clock.wall_us()
             if was is None:
                 after, holds = decide.born(plan, jobs.identity, now_us), plan
             else:
-                after, holds = decide.said_again(was, _plan(was), plan, now_us)
+                if before is not None:
+                    guard.require(jobs, Action.STEER, task=before.task)
+                if before is not None and before.origin == "code":  # all that a client without the code knows of it
+                    raise _declared(key, orphaned=was.orphaned)
+                after, holds = decide.said_again(was, before, plan, now_us)
             answer = await port.write(SetSchedule(None if was is None else was.version, after))
             assert isinstance(answer, ScheduleSet)
             if answer.done and answer.schedule is not None:
@@ -225,8 +236,7 @@ class Schedules:
     ) -> ScheduleState:
         port = self._reach()
         while True:
-            guard.require(self._jobs, Action.STEER)
-            was, plan = await self._find(key)
+            was, plan = await self._find(Action.STEER, key)
             if enqueues:
                 guard.require(self._jobs, Action.ENQUEUE, task=plan.task)
             answer = await port.write(change(was, plan, port.seams.clock.wall_us()))
@@ -238,12 +248,19 @@ class Schedules:
         found = await self._reach().read(lambda reader: reader.schedules(self._jobs.identity))
         return next((each for each in found if each.key == key), None)
 
-    async def _find(self, key: str) -> tuple[Schedule, Plan]:
+    async def _find(self, action: Action, key: str) -> tuple[Schedule, Plan]:
         found = await self._stored(check_name(key, "schedule key", slash=True))
         plan = None if found is None else _plan(found)
+        guard.require(self._jobs, action, task=None if plan is None else plan.task)  # before it is told what there is
         if found is None or plan is None:
             raise ScheduleNotFound(self._jobs.identity, key)
         return found, plan
+
+
+def states(jobs: Jobs, found: Iterable[Schedule]) -> tuple[ScheduleState, ...]:
+    """What is shown of those of `jobs` that this release can read, and whoever we act for may."""
+    mine = [(each, plan) for each in found if each.jobs == jobs.identity and (plan := _plan(each)) is not None]
+    return tuple([state_of(each, plan) for each, plan in mine if guard.may_see(jobs, plan.task)])
 
 
 def state_of(schedule: Schedule, plan: Plan) -> ScheduleState:
@@ -273,6 +290,12 @@ def state_of(schedule: Schedule, plan: Plan) -> ScheduleState:
         created_at=instant(schedule.created_us),
         updated_at=instant(schedule.updated_us),
     )
+
+
+def _declared(key: str, *, orphaned: bool = False) -> InvalidOption:
+    if orphaned:
+        return InvalidOption("key", f"{shown(key)} was declared by the code: delete it first, or take another key")
+    return InvalidOption("key", f"{shown(key)} is declared by the code: change it there, or take another key")
 
 
 def _told(each: Fired) -> FiredTime:

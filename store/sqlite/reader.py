@@ -199,10 +199,13 @@ class SqliteReader:
             return tuple([fired_of(row) for row in db.execute(_FIRES, (jobs, key, limit))])
 
     def snapshot(self, *, limit: int, where: RunFilter = EVERY) -> Snapshot:
-        """Counters, newest runs, runtimes, overrides and what was pruned."""
+        """Counters, newest runs, runtimes, overrides, what was pruned, schedules."""
         with self._reading() as db:
             owners = tuple([owner_of(row) for row in db.execute(_OWNERS)])
-            return Snapshot(_counts(db), self._list(db, where, limit, None), owners, _overrides(db), _pruned(db))
+            said = () if where.jobs is None else db.execute(_SCHEDULES, (where.jobs,))
+            schedules = tuple([schedule_of(row) for row in said])
+            runs = self._list(db, where, limit, None)
+            return Snapshot(_counts(db), runs, owners, _overrides(db), _pruned(db), schedules)
 
     def close(self) -> None:
         """Read no more; twice does nothing."""

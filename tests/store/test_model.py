@@ -267,6 +267,7 @@ def told(desk: Desk) -> object:
             reader.schedules(),
             [reader.fires("app/main", key, limit) for key in ("k", "l") for limit in (2, 100)],
             reader.snapshot(limit=5),
+            reader.snapshot(limit=1, where=RunFilter(jobs="app/main")),
         )
     finally:
         reader.close()
