@@ -164,10 +164,12 @@ class Planner(Actor[PlannerMessage]):
             self._timer.cancel()
         self._runtime.planned.waits = any(each.schedule.waiting_us is not None for each in self._known.values())
         now_us = self._now_us
-        waits_s = [RETRY_S] if self._failing or self._is_stale else []
-        dues = [each.schedule.due_us for each in self._known.values() if self._is_on(each)]
-        look_s = LOOK_S if self.stage.seams.look_s is None else self.stage.seams.look_s
-        waits_s += [min(look_s, max(0, due_us - now_us) / 1e6) for due_us in dues if due_us is not None]
+        if self._failing or self._is_stale:  # what is due stays due, and is no reason to ask at once again
+            waits_s = [RETRY_S]
+        else:
+            look_s = LOOK_S if self.stage.seams.look_s is None else self.stage.seams.look_s
+            dues = [each.schedule.due_us for each in self._known.values() if self._is_on(each)]
+            waits_s = [min(look_s, max(0, due_us - now_us) / 1e6) for due_us in dues if due_us is not None]
         if waits_s:
             when_s = self.stage.seams.clock.mono_s() + min(waits_s)
             self._timer = self.stage.timers.at(when_s, lambda: self._tell_self(Look()))

@@ -56,7 +56,7 @@ def some_jobs(seen: Seen, *, takes_s: float = 0, fails: int = 0, name: str = "j"
     jobs = Jobs(name, queue=Queue(concurrency=50, batch_size=50))
     left = [fails]
 
-    @jobs.task("work", retry=Retry(max_attempts=5, first=100, jitter=0))
+    @jobs.task("work", retry=Retry(backoff="fixed", initial_delay=100, jitter=0))
     async def work(payload: Any, ctx: Context) -> None:
         seen.times.append(ctx.nominal_time)
         seen.payloads.append(payload)
