@@ -1,4 +1,4 @@
-"""Schedules as users have them: declared, made at run time, over restarts, clocks that are set, and two runtimes on one store."""
+"""Schedules as users have them: declared, made at run time, over restarts, with clocks that are set and two runtimes."""
 
 from __future__ import annotations
 
@@ -30,9 +30,8 @@ from callsheet.store.contract import SetSchedule, Store
 from callsheet.store.errors import StoreBusy
 from callsheet.store.memory import MemoryStore
 from callsheet.store.memory_tables import Tables
-from callsheet.store.records import Did
 from callsheet.store.sqlite import SqliteStore
-from callsheet.testing import World, simulate
+from callsheet.testing import simulate
 
 from .house import Wall, open_house, settle
 
@@ -96,7 +95,7 @@ async def test_what_the_code_declares_is_requested(autojump_clock: trio.abc.Cloc
         states = await jobs.schedules.list()
         history = await did(jobs), await did(jobs, "b")
 
-        by_payload = {str(each): [] for each in seen.payloads}
+        by_payload: dict[str, list[Any]] = {str(each): [] for each in seen.payloads}
         for each, at in zip(seen.payloads, seen.times, strict=True):
             by_payload[str(each)].append(at)
         assert {"{'x': [1]}", "cron"} == by_payload.keys()
@@ -190,7 +189,7 @@ async def test_what_is_deleted_stays_away(autojump_clock: trio.abc.Clock, store:
         assert ["other"] == [each.key for each in await jobs.schedules.list()]
         for ask in (jobs.schedules.get, jobs.schedules.history, jobs.schedules.trigger, jobs.schedules.delete):
             with pytest.raises(ScheduleNotFound):
-                await ask("k")  # type: ignore[operator]
+                await ask("k")
         assert (1, 1) == (len(seen.times), len(world.runs()))
         await world.restart()
         assert [("k", 0), ("other", 0)] == [(each.key, each.fired) for each in await jobs.schedules.list()]
@@ -649,4 +648,3 @@ async def test_a_preview_is_bounded(autojump_clock: trio.abc.Clock, n: Any) -> N
 
         assert [1, 2, 3] == minutes(await jobs.schedules.preview("k", 9))
         assert () == await jobs.schedules.preview("k", 0)
-        assert Did.REQUESTED == "requested"

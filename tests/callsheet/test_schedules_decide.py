@@ -1,9 +1,8 @@
-"""What follows when a time of a schedule has come: by tables, and against a reference that goes through every time by itself."""
+"""What follows when a time of a schedule has come: by tables, and against a reference that goes through every time."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable
 from functools import cache
 from itertools import count, pairwise, takewhile
 from typing import Any, Final
@@ -191,7 +190,7 @@ def test_a_time_waits_for_the_run_before_it() -> None:
 
 
 @pytest.mark.parametrize("state", [{"paused": True}, {"orphaned": True}])
-def test_nothing_is_requested_of_what_is_stopped(state: dict[str, bool]) -> None:
+def test_nothing_is_requested_of_what_is_stopped(state: dict[str, Any]) -> None:
     """Neither a time that comes, nor one that waits."""
     plan = a_plan(overlap=Overlap.QUEUE)
     was = evolve(decide.born(plan, "app/main", NOON), waiting_us=NOON, **state)
@@ -388,9 +387,7 @@ class Stage:
         return times
 
 
-cadences = st.one_of(
-    st.sampled_from(ZONED), st.sampled_from([60.0, 61.5, 90.0, 420.0, 3600.0, 90_000.0]).map(lambda s: Every(s))
-)
+cadences = st.one_of(st.sampled_from(ZONED), st.sampled_from([60.0, 61.5, 90.0, 420.0, 3600.0, 90_000.0]).map(Every))
 
 
 @st.composite
@@ -432,6 +429,90 @@ WAITS = [0, 1, SECOND, 59 * SECOND, 61 * SECOND, 5 * MINUTE, 47 * MINUTE, HOUR, 
 SETS = [-DAY, -HOUR, -MINUTE, -1, 1, HOUR, 14 * HOUR]
 
 
+@define
+class Story:
+    """What happens to a schedule, and what the reference says to it."""
+
+    data: st.DataObject
+    now_us: int
+    stage: Stage
+    reference: Reference
+    triggered: int = 0
+
+    @property
+    def plan(self) -> Plan:
+        """As after a restart, each time."""
+        return from_body(self.stage.schedule.body)
+
+    def change(self, schedule: Schedule) -> None:
+        self.stage.schedule = evolve(schedule, version=self.stage.schedule.version + 1)
+
+    def look(self) -> None:
+        plan = self.plan
+        requested = self.stage.do(decide.turn(self.stage.schedule, plan, self.now_us, a_run))
+        active = self.stage.active and not requested
+        expected, waits = self.reference.look(self.now_us, active)
+        assert expected == requested
+        assert all(plan.due_us(us) <= self.now_us for us in requested)
+        assert not waits or active
+
+    def ended(self) -> None:
+        self.stage.active = False
+        released = self.stage.do(decide.release(self.stage.schedule, self.now_us, a_run))
+        stopped = self.reference.paused or self.reference.orphaned
+        assert ([] if stopped or self.reference.waiting is None else [self.reference.waiting]) == released
+        self.reference.waiting = self.reference.waiting if stopped else None
+
+    def pause(self) -> None:
+        self.change(evolve(self.stage.schedule, paused=True))
+        self.reference.paused = True
+
+    def resume(self) -> None:
+        if self.reference.paused:
+            self.change(decide.going_on(self.stage.schedule, self.plan, self.now_us))
+            self.reference.paused = False
+            self.reference.go_on(self.now_us)
+
+    def orphan(self) -> None:
+        self.change(evolve(self.stage.schedule, orphaned=True))
+        self.reference.orphaned = True
+
+    def again(self) -> None:
+        plan = self.plan
+        self.say(evolve(plan, anchor_us=self.now_us if plan.start_us is None else plan.start_us))
+
+    def edit(self) -> None:
+        self.say(self.data.draw(plans(self.now_us)))
+
+    def say(self, said: Plan) -> None:
+        before = self.plan
+        schedule, holds = decide.said_again(self.stage.schedule, before, said, self.now_us)
+        self.change(schedule)
+        if not said.comes_as(before):
+            self.reference.say(said, self.now_us)
+        elif self.reference.orphaned:
+            self.reference.go_on(self.now_us)
+        self.reference.plan, self.reference.orphaned = holds, False
+
+    def set(self) -> None:
+        self.now_us += self.data.draw(st.sampled_from(SETS))
+
+    def trigger(self) -> None:
+        before = self.stage.schedule
+        self.stage.do(decide.triggered(before, self.now_us, a_run))
+        self.stage.runs.pop()
+        self.triggered += 1
+        after = self.stage.schedule
+        assert (before.next_us, before.last_us) == (after.next_us, after.last_us)
+
+    def agree(self) -> None:
+        now, reference = self.stage.schedule, self.reference
+        assert (reference.coming[0] if reference.coming else None) == now.next_us
+        assert (None if now.next_us is None else self.plan.due_us(now.next_us)) == now.due_us
+        assert (reference.waiting, reference.paused, reference.orphaned) == (now.waiting_us, now.paused, now.orphaned)
+        assert now.next_us is None or now.last_us is None or now.next_us > now.last_us
+
+
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), begin_us=st.sampled_from([NOON, FALL]))
 def test_a_schedule_does_what_going_through_every_time_says(data: st.DataObject, begin_us: int) -> None:
@@ -440,73 +521,21 @@ def test_a_schedule_does_what_going_through_every_time_says(data: st.DataObject,
 
     Each time is requested once at most and never early, by its policies exactly; counts and history say the same.
     """
-    now_us = begin_us
-    plan = data.draw(plans(now_us))
-    stage = Stage(decide.born(plan, "app/main", now_us))
-    reference = Reference(plan)
-    reference.say(plan, now_us)
-    triggered = 0
+    plan = data.draw(plans(begin_us))
+    stage, reference = Stage(decide.born(plan, "app/main", begin_us)), Reference(plan)
+    reference.say(plan, begin_us)
+    story = Story(data, begin_us, stage, reference)
 
     for step in data.draw(st.lists(st.sampled_from(STEPS), max_size=25)):
-        now_us += data.draw(st.sampled_from(WAITS))
-        plan = from_body(stage.schedule.body)  # as after a restart, each time
-        state = evolve(stage.schedule, version=stage.schedule.version + 1)
-        match step:
-            case "look":
-                early: Callable[[int], bool] = lambda us: plan.due_us(us) > now_us  # noqa: B023, E731
-                requested = stage.do(decide.turn(stage.schedule, plan, now_us, a_run))
-                active = stage.active and not requested
-                expected, waits = reference.look(now_us, active)
-                assert expected == requested
-                assert not any(early(us) for us in requested)
-                assert not waits or active
-            case "ended":
-                stage.active = False
-                released = stage.do(decide.release(stage.schedule, now_us, a_run))
-                stopped = reference.paused or reference.orphaned
-                assert ([] if stopped or reference.waiting is None else [reference.waiting]) == released
-                reference.waiting = reference.waiting if stopped else None
-            case "pause":
-                stage.schedule, reference.paused = evolve(state, paused=True), True
-            case "resume" if reference.paused:
-                stage.schedule = decide.going_on(state, plan, now_us)
-                reference.paused = False
-                reference.go_on(now_us)
-            case "orphan":
-                stage.schedule, reference.orphaned = evolve(state, orphaned=True), True
-            case "again":
-                said = evolve(plan, anchor_us=now_us if plan.start_us is None else plan.start_us)
-                stage.schedule, _ = decide.said_again(state, plan, said, now_us)
-                if reference.orphaned:
-                    reference.go_on(now_us)
-                reference.orphaned = False
-            case "edit":
-                said = data.draw(plans(now_us))
-                stage.schedule, holds = decide.said_again(state, plan, said, now_us)
-                if not said.comes_as(plan):
-                    reference.say(said, now_us)
-                elif reference.orphaned:
-                    reference.go_on(now_us)
-                reference.plan, reference.orphaned = holds, False
-            case "set":
-                now_us += data.draw(st.sampled_from(SETS))
-            case "trigger":
-                before = stage.schedule
-                stage.do(decide.triggered(stage.schedule, now_us, a_run))
-                stage.runs.pop()
-                triggered += 1
-                assert (before.next_us, before.last_us) == (stage.schedule.next_us, stage.schedule.last_us)
-        now = stage.schedule
-        assert (reference.coming[0] if reference.coming else None) == now.next_us
-        assert (None if now.next_us is None else from_body(now.body).due_us(now.next_us)) == now.due_us
-        assert (reference.waiting, reference.paused, reference.orphaned) == (now.waiting_us, now.paused, now.orphaned)
-        assert now.next_us is None or now.last_us is None or now.next_us > now.last_us
+        story.now_us += data.draw(st.sampled_from(WAITS))
+        getattr(story, step)()
+        story.agree()
 
     now = stage.schedule
     done = [us for us, did in reference.did.items() if did in (Did.REQUESTED, Did.WAITED) and us != reference.waiting]
     assert sorted(done) == sorted(stage.runs)
     assert len(set(stage.runs)) == len(stage.runs)
-    assert (len(done) + triggered, reference.skipped) == (now.fired, now.skipped)
+    assert (len(done) + story.triggered, reference.skipped) == (now.fired, now.skipped)
     noted = [each for each in stage.fired if each.did is not Did.TRIGGERED]
     assert len({each.nominal_us for each in noted}) == len(noted)
     assert now.fired == sum(each.run_id is not None for each in stage.fired)
