@@ -51,8 +51,8 @@ class SystemClock:
     _base_s: float = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._base_s = trio.current_time()  # first: steady is not behind wall, so no run of another process seems early
         self._base_us = self._wall_ns() // 1000
-        self._base_s = trio.current_time()
 
     def mono_s(self) -> float:
         """See `Clock.mono_s`."""

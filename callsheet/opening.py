@@ -175,9 +175,9 @@ def _prepare(runtime: Runtime, system: ActorSystem) -> None:
 
 def _look_around(runtime: Runtime) -> None:
     """Somebody wrote, perhaps."""
-    journal = runtime.system.stage.whereis(paths.JOURNAL)
-    if journal is not None:
-        journal.tell_control(LookAround())
+    journal = runtime.system.stage.registry.get(paths.JOURNAL)
+    if journal is not None and not journal.closed:  # others write on while we close
+        journal.ref.tell_control(LookAround())
 
 
 def _forget(runtime: Runtime, previous: Token[Runtime]) -> None:

@@ -7,6 +7,7 @@ Rule: a URL says which; nothing is opened or made here.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from .store.contract import Store
 from .store.errors import CannotOpen
@@ -38,7 +39,10 @@ def store_at(where: str | os.PathLike[str] | Store, *, exclusive: bool = True) -
 
 
 def sqlite_path(where: str | os.PathLike[str]) -> str:
-    """The database that a client names. Raises CannotOpen for what no client can reach, TypeError for another type."""
+    """
+    The database that a client names, from the folder that is the current one now: a client opens it later, and again in forked
+    children, which often go elsewhere. Raises CannotOpen for what no client can reach, TypeError for another type.
+    """
     if not isinstance(where, str | os.PathLike):
         raise TypeError(f"a client names its store by a path or a URL, not by {type(where).__name__}")
     path = os.fspath(where)
@@ -47,4 +51,7 @@ def sqlite_path(where: str | os.PathLike[str]) -> str:
     scheme, separator, _ = path.partition("://")
     if separator and scheme != "sqlite":
         raise CannotOpen(f"{scheme}://…", f"this release has no store for {scheme}: URLs")
-    return path
+    path = path.removeprefix("sqlite:///")
+    return (
+        path if not path or path.startswith("file:") else os.path.abspath(path)
+    )  # those are refused when it is opened

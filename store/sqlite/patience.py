@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, TypeVar
 
 import apsw
 from attrs import define, field
@@ -24,8 +24,22 @@ LONG_S: Final = (0.001, 0.005)
 """The same once somebody holds on for longer than a crowd lets anybody wait: an idle wait is to cost next to nothing."""
 CROWD_S: Final = 0.25
 """Up to then it may be a crowd."""
+AGAIN_S: Final = (0.002, 0.02, 0.2)
+"""Pauses between two looks at what somebody else may be in the middle of changing."""
 _GOLDEN: Final = 0.6180339887498949
 """Its multiples lie as evenly in 0 … 1 as can be, wherever one begins."""
+
+T = TypeVar("T")
+
+
+def again(look: Callable[[], T], doubtful: type[Exception] | tuple[type[Exception], ...]) -> T:
+    """What `look` returns; what is doubtful, it raises only when it was seen several times in a row."""
+    for pause_s in AGAIN_S:
+        try:
+            return look()
+        except doubtful:
+            time.sleep(pause_s)
+    return look()
 
 
 @define(eq=False)

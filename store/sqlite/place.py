@@ -11,13 +11,15 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
 import apsw
 
-from ..errors import CannotOpen, DamagedStore, ForeignDatabase, NewerSchema, NoStore
+from ..errors import CannotOpen, DamagedStore, ForeignDatabase, NewerSchema, NoStore, StoreBusy
+from .patience import Patience, again
 from .schema import APPLICATION_ID, SCHEMA, create, versions
 from .whereabouts import check_folder
 
@@ -25,6 +27,8 @@ _MAGIC: Final = b"SQLite format 3\x00"
 _HEADER: Final = 100
 SMALLEST: Final = 512
 """Bytes: no page of SQLite is smaller."""
+BUSY_S: Final = 5.0
+"""How long somebody is waited for who copies or reads its log alone: whoever closed it last, or opens it first."""
 _READ: Final = apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READONLY
 
 
@@ -99,8 +103,13 @@ def look(path: str) -> bool:
     """
     Look at the file without touching it: True when it is ours, False when it is a SQLite database with nothing in it.
 
-    Raises ForeignDatabase, NewerSchema, DamagedStore.
+    Raises ForeignDatabase, NewerSchema, DamagedStore; StoreBusy when somebody has it alone for longer than 5 s.
     """
+    # a file into which somebody copies its log looks damaged, and whoever closes it last takes the log away as we look
+    return again(partial(_look, path), (DamagedStore, ForeignDatabase, CannotOpen))
+
+
+def _look(path: str) -> bool:
     logged = _size(f"{path}-wal") > 0
     if logged and _is_half_copied(path):
         return True
@@ -118,6 +127,8 @@ def look(path: str) -> bool:
         raise DamagedStore(path, str(error)) from error
     except apsw.NotADBError as error:
         raise _no_database(path) from error
+    except apsw.BusyError as error:
+        raise StoreBusy(path, BUSY_S) from error
     except apsw.Error as error:
         raise CannotOpen(path, str(error)) from error
     size = _size(path)
@@ -154,7 +165,9 @@ def _is_half_copied(path: str) -> bool:
 def as_it_is(path: str, *, log: bool = False) -> apsw.Connection:
     """A connection that makes nothing: no log, no lock. It sees the file alone, or also the log that is beside it."""
     uri = f"file:{quote(path)}?mode=ro&{'readonly_shm' if log else 'immutable'}=1"
-    return apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+    db = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+    Patience(BUSY_S).on(db)
+    return db
 
 
 def _no_database(path: str) -> DamagedStore | ForeignDatabase:

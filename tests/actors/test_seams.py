@@ -73,6 +73,19 @@ async def test_a_seed_repeats_ids_and_chance() -> None:
     assert not one.threads
 
 
+async def test_p7_the_steady_clock_is_not_behind_the_wall_clock(mock_clock: trio.testing.MockClock) -> None:
+    """Whatever passes while both are read at open: no run that is due on the wall clock starts before, on the steady one."""
+
+    def slow() -> int:
+        read_ns = int(trio.current_time() * 1e9)
+        mock_clock.jump(1)
+        return read_ns
+
+    clock = SystemClock(slow)
+
+    assert int(trio.current_time() * 1e6) <= clock.steady_us()
+
+
 async def test_the_steady_clock_follows_trio_and_the_wall_clock_its_owner(autojump_clock: trio.abc.Clock) -> None:
     """Both start together; setting the wall clock moves only that one."""
     wall_ns = 1_000_000_000_000_000_000

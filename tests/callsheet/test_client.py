@@ -863,3 +863,22 @@ def test_closing_while_threads_call_ends_their_calls(client: Client, path: Path)
     assert [StoreClosed] * 4 == [type(each.exception()) for each in calls]
     with Client(path, "acme/shop") as again:
         assert set(made) == {run.id for run in again.runs.list(limit=500).runs}
+
+
+@pytest.mark.parametrize("url", ["jobs.db", "sqlite:///jobs.db"])
+def test_a_relative_path_names_the_same_database_wherever_the_program_goes(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    """It is opened later than it is named, and once more in forked children, which often go elsewhere."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(tmp_path)
+    client = shop.jobs.client(url)
+    monkeypatch.chdir(elsewhere)
+
+    with client:
+        client.enqueue("send", {"to": "anna"})
+
+    assert [] == list(elsewhere.iterdir())
+    with shop.jobs.client(tmp_path / "jobs.db") as same:
+        assert 1 == same.stats().total
