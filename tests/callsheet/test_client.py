@@ -271,6 +271,8 @@ def test_schedules_are_steered_without_a_runtime(client: Client) -> None:
 def test_a_schedule_of_the_code_is_changed_in_the_code(shop: Shop, path: Path) -> None:
     """G75: also where the client does not have it; such a key may be paused, triggered and, when it is orphaned, deleted."""
     shop.jobs.every("hourly", 3_600, "send", {"to": "ann"})
+    with shop.jobs.client(path) as early, pytest.raises(InvalidOption, match="is declared by the code"):
+        early.schedules.every("hourly", 60, "send", {"to": "ben"})  # before any runtime has said so in the store
     published(path, shop.jobs)
     with shop.jobs.client(path) as typed, Client(path) as untyped:
         for client in (typed, untyped):
