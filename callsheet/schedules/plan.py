@@ -68,8 +68,8 @@ class ScheduleOptions(TypedDict, total=False):
     """No time after it."""
     jitter: float | timedelta
     """
-    Seconds by which a run may be later than its time, at most a day and half of `every`, and never as late as the next time; how
-    much follows from key and time.
+    Seconds by which a run may be later than its time, at most a day and half of `every`, and never as late as the next time;
+    how much follows from key and time.
     """
     misfire: Misfire | Literal["skip", "latest", "all"]
     misfire_cap: int
