@@ -15,7 +15,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 import trio
 from attrs import define, field, frozen
@@ -124,6 +124,9 @@ class JournalState:
 class LookAround:
     """Others may have written."""
 
+    may_be_lost: ClassVar[bool] = True
+    """At the end: whoever opens the store next looks by itself."""
+
 
 JournalMessage: TypeAlias = Write | LookAround
 
@@ -228,6 +231,8 @@ class Journal(Actor[JournalMessage]):
 
     async def on_stop(self) -> None:
         """When we are told to stop: write everything that waits by now, then sign off."""
+        if self._state.look is not None:
+            self._state.look.cancel()
         if self.cell.stopping:
             waiting = [each for each in self.cell.mailbox.take_now() if isinstance(each, Write)]
             if self._state.works:
@@ -247,6 +252,8 @@ class Journal(Actor[JournalMessage]):
     async def _look_around(self) -> None:
         """Whoever waits for what others do is told; in a quiet moment the store may tidy up."""
         state, self._must_look = self._state, False
+        if self.cell.stopping:
+            return
         try:
             changed = await state.writer.call(partial(_look, state.store, quiet=not state.hand))
         except Exception as error:  # noqa: BLE001 -- the next look may do better; a store that refuses is shown elsewhere
@@ -345,8 +352,8 @@ def _look(store: Store, *, quiet: bool) -> bool:
 
 
 def _goes_ahead(message: object) -> bool:
-    """Whether room is made for it, always: it ends or cancels something."""
-    return isinstance(message, Write) and type(message.command) in KEPT
+    """Whether room is made for it, always: it ends or cancels something, or takes none."""
+    return isinstance(message, LookAround) or (isinstance(message, Write) and type(message.command) in KEPT)
 
 
 def _fail(writes: Sequence[Write], error: Exception) -> None:

@@ -90,14 +90,18 @@ class Undelivered:
 
     @trio.lowlevel.enable_ki_protection  # what a repr raises is swallowed: a Ctrl-C must not be among it
     def count(self, path: str, message: object, why: Why) -> None:
-        """Count `message`, which was sent to `path`; sample it, and write the summary when its time has come."""
+        """
+        Count `message`, which was sent to `path`; sample it, and write the summary when its time has come.
+
+        What says of itself that it `may_be_lost` is counted only.
+        """
         self.total += 1
         key = path if path in self._counts or len(self._counts) < MAX_PATHS else OTHERS
         counts = self._counts.get(key)
         if counts is None:
             counts = self._counts[key] = Counter()
         counts[why] += 1
-        if why is Why.COALESCED:
+        if why is Why.COALESCED or getattr(type(message), "may_be_lost", False) is True:
             return
         self._untold[key, why] += 1
         now_s = self.now_s()

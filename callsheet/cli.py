@@ -6,7 +6,7 @@ Not here: the commands (`commands`, a module each), what is said when an extra i
 """
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from . import __version__
 from .extras import require
@@ -14,11 +14,18 @@ from .extras import require
 if TYPE_CHECKING:
     import typer
 
+INTERRUPTED: Final = 130
+"""The exit status after a Ctrl-C, as in `commands.statuses`, which is not loaded yet."""
+
 
 def main() -> None:
     """The console script."""
-    require("cli", "typer", "rich")
-    commands()(prog_name="callsheet")
+    try:
+        require("cli", "typer", "rich")
+        app = commands()  # to load it all takes a moment
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+    app(prog_name="callsheet")
 
 
 def commands() -> "typer.Typer":

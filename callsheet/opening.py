@@ -176,7 +176,7 @@ def _prepare(runtime: Runtime, system: ActorSystem) -> None:
 def _look_around(runtime: Runtime) -> None:
     """Somebody wrote, perhaps."""
     journal = runtime.system.stage.registry.get(paths.JOURNAL)
-    if journal is not None and not journal.closed:  # others write on while we close
+    if journal is not None and not (journal.stopping or journal.closed):  # others write on while we close
         journal.ref.tell_control(LookAround())
 
 

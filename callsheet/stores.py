@@ -52,6 +52,6 @@ def sqlite_path(where: str | os.PathLike[str]) -> str:
     if separator and scheme != "sqlite":
         raise CannotOpen(f"{scheme}://…", f"this release has no store for {scheme}: URLs")
     path = path.removeprefix("sqlite:///")
-    return (
-        path if not path or path.startswith("file:") else os.path.abspath(path)
-    )  # those are refused when it is opened
+    if not path or path.startswith("file:"):  # refused when it is opened
+        return path
+    return str(Path(path).absolute())

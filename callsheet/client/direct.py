@@ -177,7 +177,9 @@ class Direct:
         inside = self._inside
         if inside is not None:
             return inside
-        with self._opening:
+        if not self._opening.acquire(timeout=BUSY_S):  # another thread waits for who keeps us all from opening it
+            raise StoreBusy(self.where, BUSY_S)
+        try:
             if not self.is_open:
                 raise StoreClosed(self.where)
             if self._inside is None:
@@ -186,6 +188,8 @@ class Direct:
                 store.open(_nobody(seams))
                 self._inside = _Open(store, seams, Bell(path_of(store.name)))
             return self._inside
+        finally:
+            self._opening.release()
 
     def begin_anew(self) -> None:
         """In a forked child."""

@@ -39,7 +39,8 @@ class AmbiguousRun(CallsheetError, LookupError):
     some: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{shown(self.begins)} is the beginning of several ids, as {listed(self.some)}: type more of it"
+        more = "" if len(self.some) <= SOME else " and more"  # how many is not looked for
+        return f"{shown(self.begins)} is the beginning of several ids, as {', '.join(self.some[:SOME])}{more}: type more of it"
 
 
 def where(store: str | None) -> str:

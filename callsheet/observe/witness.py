@@ -32,9 +32,9 @@ MAX_STREAM: Final = 100_000
 class Witness:
     """Of one runtime. Registered with its journal."""
 
-    buses: tuple[Bus, ...]
-    journal: JournalState
-    _streams: list[Stream[Event]] = field(factory=list, init=False)
+    buses: tuple[Bus, ...] = field(repr=False)
+    journal: JournalState = field(repr=False)
+    _streams: list[Stream[Event]] = field(factory=list, init=False, repr=False)
     _is_over: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:

@@ -49,8 +49,9 @@ class OwnerLock:
             os.close(fd)  # its holder took the file away as we opened it
         started = datetime.fromtimestamp(owner.started_us / 1e6, UTC).isoformat(timespec="seconds")
         told = {"pid": owner.pid, "boot_id": owner.boot_id, "started": started}
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, json.dumps(told).encode(), 0)
+        with contextlib.suppress(OSError):  # a full disk: what stands there is for people only
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, json.dumps(told).encode(), 0)
         return cls(path, fd)
 
     def release(self) -> None:

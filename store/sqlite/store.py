@@ -84,6 +84,7 @@ class SqliteStore:
         self._exclusive = exclusive
         self._create = create
         self._patience = Patience(busy_s)
+        self._reading_s = busy_s
         self._anywhere = anywhere
         self._path = self._name
         self._pid = 0
@@ -105,7 +106,7 @@ class SqliteStore:
 
     @property
     def busy_s(self) -> float:
-        """How long it waits for somebody else's transaction."""
+        """How long it waits for somebody else's transaction. To set it changes nothing for readers."""
         return self._patience.most_s
 
     @busy_s.setter
@@ -272,7 +273,7 @@ class SqliteStore:
         """A new Reader on a connection of its own. Raises StoreClosed."""
         if not self._is_open:
             raise StoreClosed(self._path)
-        return SqliteReader(self._path, self.busy_s)
+        return SqliteReader(self._path, self._reading_s)
 
     def idle(self) -> None:
         """Copy the log into the database when it has grown."""

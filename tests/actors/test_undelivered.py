@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from attrs import define, frozen
 
+from callsheet.actors.journal import LookAround
 from callsheet.actors.undelivered import MAX_PATHS, OTHERS, SAMPLES, SAMPLES_PER_INTERVAL, Sample, Undelivered, Why
 
 
@@ -168,6 +169,16 @@ def test_what_a_newer_message_replaced_is_counted_and_that_is_all(
     )
     assert [Why.FULL] == [each.why for each in undelivered.samples()]
     assert 1 == len(lines(caplog))
+
+
+def test_what_others_wrote_at_the_end_is_no_line_of_the_log(
+    undelivered: Undelivered, caplog: pytest.LogCaptureFixture
+) -> None:
+    """That somebody wrote is told again and again, and to nobody any more when the runtime has ended: nothing is wrong then."""
+    undelivered.count("/journal", LookAround(), Why.ENDED)
+    undelivered.flush()
+
+    assert (1, (), []) == (undelivered.total, undelivered.samples(), caplog.messages)
 
 
 def test_the_log_tells_at_once_and_then_once_in_ten_seconds(

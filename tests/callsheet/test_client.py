@@ -61,6 +61,8 @@ from callsheet.client import direct
 from callsheet.store.contract import Publish
 from callsheet.store.records import Now, Owner, Published
 from callsheet.store.sqlite import SqliteStore
+from callsheet.store.sqlite import store as store_module
+from callsheet.store.sqlite.reader import SqliteReader
 from callsheet.wake import GAP_S
 
 P = ParamSpec("P")
@@ -269,6 +271,8 @@ def test_schedules_are_steered_without_a_runtime(client: Client) -> None:
 def test_a_schedule_of_the_code_is_changed_in_the_code(shop: Shop, path: Path) -> None:
     """G75: also where the client does not have it; such a key may be paused, triggered and, when it is orphaned, deleted."""
     shop.jobs.every("hourly", 3_600, "send", {"to": "ann"})
+    with shop.jobs.client(path) as early, pytest.raises(InvalidOption, match="is declared by the code"):
+        early.schedules.every("hourly", 60, "send", {"to": "ben"})  # before any runtime has said so in the store
     published(path, shop.jobs)
     with shop.jobs.client(path) as typed, Client(path) as untyped:
         for client in (typed, untyped):
@@ -882,3 +886,39 @@ def test_a_relative_path_names_the_same_database_wherever_the_program_goes(
     assert [] == list(elsewhere.iterdir())
     with shop.jobs.client(tmp_path / "jobs.db") as same:
         assert 1 == same.stats().total
+
+
+def test_a_reader_that_is_opened_while_a_write_has_waited_is_as_patient_as_others(
+    shop: Shop, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is kept for the reads that follow; what is left of the time of one write is no measure for them."""
+    client = shop.jobs.client(path)
+    client.enqueue("send", Letter("anna"))
+    waits: list[float] = []
+
+    class Noted(SqliteReader):
+        def __init__(self, path: str, busy_s: float) -> None:
+            waits.append(busy_s)
+            super().__init__(path, busy_s)
+
+    monkeypatch.setattr(store_module, "SqliteReader", Noted)
+    client.port._inside.store.busy_s = 0.0  # type: ignore[union-attr] # a write waited for 5 s
+
+    client.stats()
+
+    assert [5.0] == waits
+    client.close()
+
+
+def test_threads_do_not_queue_up_behind_one_that_cannot_open_it(
+    shop: Shop, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is told that the store is busy in its own time, not one after the other."""
+    monkeypatch.setattr(direct, "BUSY_S", 0.01)
+    client = shop.jobs.client(path)
+
+    with client.port._opening, pytest.raises(StoreBusy):  # another thread is at it
+        client.stats()
+
+    assert 0 == client.stats().total
+    client.close()

@@ -10,7 +10,7 @@ import pytest
 
 from callsheet import Status
 
-from .shell import call, said
+from .shell import call, said, work
 
 ALL = ["run-b", "run-a2", "run-a1", "never", "mail-1", "later", "dead-2", "dead-1"]
 """By id, the greatest first."""
@@ -140,6 +140,17 @@ def test_an_id_is_typed_as_far_as_it_is_clear(store: Path, typed: str, status: i
 
     assert status == done.status
     assert told in done.out + done.err
+
+
+def test_how_many_ids_begin_alike_is_not_guessed(tmp_path: Path) -> None:
+    """Some are named; how many more there are is not said, since nobody counted."""
+    path = tmp_path / "jobs.db"
+    work(path, *[("echo", None, {"run_id": f"run-{n}"}) for n in range(8)])
+
+    done = call("runs", "why", "--store", path, "run-")
+
+    assert 2 == done.status
+    assert "several ids, as run-7, run-6, run-5, run-4, run-3 and more: type more" in done.err
 
 
 def test_an_id_that_others_begin_with_is_itself(store: Path) -> None:

@@ -13,7 +13,7 @@ import apsw
 import pytest
 
 import callsheet
-from callsheet import CallsheetError, Client, ForeignDatabase, StoreBusy, StoreFull
+from callsheet import CallsheetError, Client, ForeignDatabase, StoreBusy, StoreFull, cli
 from callsheet.client.direct import Direct
 from callsheet.commands import serving, statuses
 from callsheet.commands.reach import AmbiguousRun
@@ -413,3 +413,17 @@ def test_a_client_leaves_no_file_behind(store: Path) -> None:
         client.stats()
 
     assert ["jobs.db"] == [path.name for path in store.parent.iterdir()]
+
+
+def test_ctrl_c_before_anything_began_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To load the commands takes a moment, in which a person may change their mind."""
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "commands", interrupted)
+
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+
+    assert 130 == end.value.code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -128,6 +129,22 @@ def test_a_lock_file_without_a_process_is_no_obstacle(tmp_path: Path) -> None:
     told = json.loads((tmp_path / "jobs.db.lock").read_text())
     assert told == {"pid": os.getpid(), "boot_id": "boot-me", "started": "2023-11-14T22:13:20+00:00"}
     store.close()
+
+
+def test_a_full_disk_keeps_nobody_from_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who holds it is written for people only; the next one takes it all the same."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    store = SqliteStore(tmp_path / "jobs.db")
+
+    for _ in range(2):
+        store.open(ME)
+        store.close()
+
+    assert not (tmp_path / "jobs.db.lock").exists()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": "x", "started": 1}', "\xff"])
