@@ -83,6 +83,7 @@ if TYPE_CHECKING:
     from .errors import RunNotFinished as RunNotFinished
     from .errors import RunNotFound as RunNotFound
     from .errors import RuntimeGaveUp as RuntimeGaveUp
+    from .errors import ScheduleNotFound as ScheduleNotFound
     from .errors import ShuttingDown as ShuttingDown
     from .errors import TooMany as TooMany
     from .errors import UnknownQueue as UnknownQueue
@@ -116,6 +117,12 @@ if TYPE_CHECKING:
     from .runs import RunQuery as RunQuery
     from .runs import Runs as Runs
     from .runtime import Runtime as Runtime
+    from .schedules.plan import Misfire as Misfire
+    from .schedules.plan import Overlap as Overlap
+    from .schedules.plan import ScheduleOptions as ScheduleOptions
+    from .schedules.schedules import FiredTime as FiredTime
+    from .schedules.schedules import Schedules as Schedules
+    from .schedules.schedules import ScheduleState as ScheduleState
     from .snapshot import JobsSnapshot as JobsSnapshot
     from .snapshot import Stats as Stats
     from .store.errors import CallsheetError as CallsheetError
@@ -139,6 +146,7 @@ if TYPE_CHECKING:
     from .store.policy import Retry as Retry
     from .store.policy import RetryPolicy as RetryPolicy
     from .store.records import Attempt as Attempt
+    from .store.records import Did as Did
     from .store.records import Owner as Owner
     from .store.records import QueueOverride as QueueOverride
     from .store.records import Run as Run
@@ -209,6 +217,13 @@ _HOME: Final[dict[str, str]] = {
     "Explanation": "callsheet.explain",
     "Reason": "callsheet.explain",
     "Runs": "callsheet.runs",
+    "Schedules": "callsheet.schedules.schedules",
+    "ScheduleState": "callsheet.schedules.schedules",
+    "FiredTime": "callsheet.schedules.schedules",
+    "Did": "callsheet.store.records",
+    "ScheduleOptions": "callsheet.schedules.plan",
+    "Misfire": "callsheet.schedules.plan",
+    "Overlap": "callsheet.schedules.plan",
     "JobsSnapshot": "callsheet.snapshot",
     "RunQuery": "callsheet.runs",
     "Stats": "callsheet.snapshot",
@@ -270,6 +285,7 @@ _HOME: Final[dict[str, str]] = {
     "RunNotFound": "callsheet.errors",
     "RunNotFinished": "callsheet.errors",
     "ResultNotKept": "callsheet.errors",
+    "ScheduleNotFound": "callsheet.errors",
     "RunFailed": "callsheet.errors",
     "WaitTimeout": "callsheet.errors",
     "IdempotencyConflict": "callsheet.errors",

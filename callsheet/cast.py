@@ -22,6 +22,7 @@ from .context import Context
 from .guard import as_task
 from .jobs import Jobs, current_jobs, current_runtime
 from .retention import kept_by
+from .schedules.planner import Planner
 from .store import codec
 from .store.errors import PayloadInvalid
 from .store.records import Clock, Due, Lane
@@ -102,6 +103,14 @@ def _workers(runtime: Runtime) -> list[ChildSpec]:
         ),
         subtree("tasks", SupervisorSpec(tuple(_jobs_spec(runtime, each) for each in runtime.jobs), parks=True)),
         subtree("queues", SupervisorSpec(_queue_specs(runtime))),
+        ChildSpec(
+            "schedules",
+            lambda: Planner(runtime),
+            kind="schedules",
+            intensity=CORE_INTENSITY,
+            backoff=CORE_BACKOFF,
+            start_budget_s=UNBOUNDED,  # it reads and writes the store
+        ),
     ]
 
 

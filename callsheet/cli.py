@@ -32,7 +32,7 @@ def commands() -> "typer.Typer":
     """All of them."""
     import typer
 
-    from .commands import details, doctor, enqueue, queues, run, runs, snapshot, statuses, steering
+    from .commands import details, doctor, enqueue, queues, run, runs, schedules, snapshot, statuses, steering
     from .commands.group import Group
     from .commands.paper import is_terminal
     from .demo.command import demo
@@ -83,6 +83,18 @@ def commands() -> "typer.Typer":
     about_queues.command("set")(queues.set_limits)
     about_queues.command("reset")(queues.reset)
     app.add_typer(about_queues, name="queues")
+    about_schedules = group(help="Look at what is requested by the clock; make, steer and forget it.")
+    about_schedules.command("list")(schedules.show_list)
+    about_schedules.command("show")(schedules.show)
+    about_schedules.command("preview")(schedules.preview)
+    about_schedules.command("history")(schedules.history)
+    about_schedules.command("every")(schedules.every)
+    about_schedules.command("cron")(schedules.cron)
+    about_schedules.command("pause")(schedules.pause)
+    about_schedules.command("resume")(schedules.resume)
+    about_schedules.command("trigger")(schedules.trigger)
+    about_schedules.command("delete")(schedules.delete)
+    app.add_typer(about_schedules, name="schedules")
     app.command("snapshot")(snapshot.snapshot)
     app.command("doctor")(doctor.doctor)
     app.command("demo")(demo)

@@ -47,7 +47,7 @@ class InvalidName(CallsheetError, ValueError):
 
 @define(slots=False)
 class InvalidSchedule(CallsheetError, ValueError):
-    """A delay or a time that cannot be meant: both given, naive, negative, not finite, more than 10 years away."""
+    """A delay, a time or a cadence that cannot be meant: both given, naive, negative, not finite, more than 10 years away."""
 
     field: str
     why: str
@@ -161,6 +161,17 @@ class ShuttingDown(CallsheetError):
 
     def __str__(self) -> str:
         return f"{self.jobs} is shutting down: nothing was stored"
+
+
+@define(slots=False)
+class ScheduleNotFound(CallsheetError, LookupError):
+    """No schedule with this key is stored for this Jobs instance."""
+
+    jobs: str
+    key: str
+
+    def __str__(self) -> str:
+        return f"{self.jobs} has no schedule {shown(self.key)}"
 
 
 @define(slots=False)

@@ -130,6 +130,11 @@ def may_read(jobs: Jobs, run: Run) -> bool:
     return jobs.policy is None or jobs.policy.denial(Action.READ, run=run, run_id=run.id) is None
 
 
+def may_see(jobs: Jobs, task: str) -> bool:
+    """Whether whoever we act for may read what is stored of this task of `jobs`, beside its runs."""
+    return jobs.policy is None or jobs.policy.denial(Action.READ, task=task) is None
+
+
 @define(eq=False)
 class Guard:
     """The policy of one Jobs instance."""

@@ -17,6 +17,7 @@ import trio
 
 from . import enqueue as enqueueing
 from . import requests
+from .actors.seams import Seams
 from .actors.stream import Stream
 from .config import Definition, JobsConfig, config_of, definition_of
 from .declaring import Declare
@@ -45,6 +46,9 @@ from .queue import Queue
 from .queues import Queues
 from .retention import Retention
 from .runs import Runs
+from .schedules.cadence import Cadence, Cron, Every
+from .schedules.plan import ScheduleOptions, plan_of
+from .schedules.schedules import Schedules
 from .snapshot import JobsSnapshot, Stats
 from .store.codec import DEFAULT_LIMIT, HARD_LIMIT
 from .store.policy import DEFAULT_RETRY, Retry
@@ -118,6 +122,7 @@ class Jobs:
         """By identity, `namespace/queue`; the default queue is the first."""
         self.runs = Runs(self, self.runtime)
         self.queues = Queues(self, self.runtime)
+        self.schedules = Schedules(self, self.runtime)
         self._open: list[Runtime] = []
         default = _made_of(Queue, queue, "queue") or Queue()
         self._add_queue(default, default.name or f"{name}-jobs")
@@ -240,6 +245,47 @@ class Jobs:
             return job
 
         return declare if job is None else declare(job)
+
+    def every(
+        self,
+        key: str,
+        seconds: float | timedelta,
+        task: str | Task[Any, Any] | Job,
+        payload: object = None,
+        **options: Unpack[ScheduleOptions],
+    ) -> None:
+        """
+        Declare a schedule: while a runtime runs these jobs, a run of `task` is requested every so many seconds.
+
+        What is declared is stored when a runtime opens; a key that is dropped from the code is stopped then, and shown as
+        orphaned. For arguments and errors see `Schedules.every`; AlreadyDeclared for a key that is declared twice.
+        """
+        self._declare(key, Every(seconds), task, payload, options)
+
+    def cron(
+        self,
+        key: str,
+        expression: str,
+        task: str | Task[Any, Any] | Job,
+        payload: object = None,
+        *,
+        tz: str = "UTC",
+        **options: Unpack[ScheduleOptions],
+    ) -> None:
+        """Declare a schedule, as `every`, by a cron expression in a time zone: see `Schedules.cron`."""
+        self._declare(key, Cron(expression, tz), task, payload, options)
+
+    def _declare(
+        self, key: str, when: Cadence, task: str | Task[Any, Any] | Job, payload: object, options: ScheduleOptions
+    ) -> None:
+        plan = plan_of(key, when, *self.wanted(task, payload), options, seams=Seams.outside(), origin="code")
+        if plan.key in self.schedules.declared:
+            raise AlreadyDeclared(self.identity, f"schedule {plan.key!r}", "there is one with this key")
+        if self._open:
+            raise AlreadyDeclared(
+                self.identity, f"schedule {plan.key!r}", "a runtime is open; use jobs.schedules there"
+            )
+        self.schedules.declared[plan.key] = plan
 
     def add(self, task: Task[Any, Any]) -> None:
         """Take a declared task in. Raises AlreadyDeclared."""

@@ -165,6 +165,9 @@ def _prepare(runtime: Runtime, system: ActorSystem) -> None:
         runtime.journal.on_committed.append(lambda _commands, _answers: runtime.bell.ring())
     runtime.journal.on_neighbours += [aftermath.others_wrote, runtime.neighbours.wrote]
     runtime.journal.on_neighbours_seldom.append(runtime.hub.others_wrote)
+    if runtime.works:
+        runtime.journal.on_committed.append(runtime.planned)
+        runtime.journal.on_neighbours_seldom.append(runtime.planned.others_wrote)
     runtime.journal.on_stage = lambda: frozenset(
         run_id for slots in runtime.slots.values() for run_id in slots.on_stage
     )

@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from attrs import evolve
+
 from . import enqueue as enqueueing
 from . import guard
 from .enqueue import EnqueueOptions, EnqueueResult, Entry
 from .errors import IdempotencyConflict, InvalidOption, TooMany, shown
 from .guard import Action
 from .queues import states
+from .schedules.schedules import states as schedules
 from .snapshot import RECENT, JobsSnapshot, Stats, stats_of
 from .store.contract import Conflict, Insert, Inserted
 from .store.errors import CallsheetError
@@ -94,6 +97,7 @@ async def snapshot(jobs: Jobs, port: Port) -> JobsSnapshot:
         queues=states(jobs, found.counts, found.queues, port.slots),
         runtimes=found.owners,
         stats=stats_of(jobs.identity, found.counts, found.pruned),
+        schedules=tuple([evolve(each, payload=None) for each in schedules(jobs, found.schedules)]),
         recent=tuple([run for run in found.runs if guard.may_read(jobs, run)]),
         trouble=None if port.trouble is None else str(port.trouble),
         wake_path=port.wake_path,

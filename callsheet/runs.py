@@ -108,6 +108,8 @@ class RunQuery(TypedDict, total=False):
     trace_id: str | None
     replay_of: str | None
     """The id of the run that they replay."""
+    schedule_key: str | None
+    """Of the schedule that requested them."""
     created_from: datetime | None
     """Created then or later; an aware datetime."""
     created_before: datetime | None
@@ -324,6 +326,7 @@ class Runs:
             idempotency_key=_named(where.get("idempotency_key"), "idempotency_key", most=MAX_KEY),
             trace_id=_named(where.get("trace_id"), "trace_id"),
             replay_of=_named(where.get("replay_of"), "replay_of"),
+            schedule_key=_named(where.get("schedule_key"), "schedule_key"),
             created_from_us=_us(where.get("created_from"), "created_from"),
             created_before_us=_us(where.get("created_before"), "created_before"),
         )

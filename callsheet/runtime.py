@@ -34,6 +34,7 @@ from .neighbours import Neighbours
 from .observe.witness import Witness
 from .open_options import MAX_GRACE_S
 from .port import Until
+from .schedules.planner import Planned
 from .store.contract import Answer, Command, Reader, Store
 from .store.errors import CallsheetError, OutcomeUnknown
 from .store.policy import seconds
@@ -83,6 +84,7 @@ class Runtime:
     slots: dict[str, Slots] = field(factory=dict)
     """By queue identity."""
     threads: Threads = field(factory=Threads)
+    planned: Planned = field(factory=Planned)
     journal: JournalState = field(init=False)
     witness: Witness = field(init=False)
     """Tells the Jobs of what is durable."""

@@ -18,6 +18,7 @@ from .store.records import Count, Owner, Run, Status
 
 if TYPE_CHECKING:
     from .config import Definition
+    from .schedules.schedules import ScheduleState
 
 K = TypeVar("K")
 
@@ -54,6 +55,8 @@ class JobsSnapshot:
     runtimes: tuple[Owner, ...]
     """Registered on the store, whatever they run of it."""
     stats: Stats
+    schedules: tuple[ScheduleState, ...]
+    """By key, without payloads: those of tasks that may be read."""
     recent: tuple[Run, ...]
     """The newest 100, without payloads: those of them that may be read."""
     trouble: str | None

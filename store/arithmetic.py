@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 from attrs import evolve
 
-from .contract import CancelAnswer, Claim, Conflict, HeldBy, Rescue, SetQueue
+from .contract import CancelAnswer, Claim, Conflict, HeldBy, Rescue, ScheduleSet, SetQueue, SetSchedule
 from .lifecycle import step
 from .policy import DEFAULT_RETRY, Tried, judge
 from .records import (
@@ -31,6 +31,7 @@ from .records import (
     OutcomeKind,
     QueueOverride,
     Run,
+    Schedule,
     Status,
     Verdict,
 )
@@ -174,6 +175,28 @@ def override_after(was: QueueOverride | None, command: SetQueue, now: Now) -> Qu
         kept = QueueOverride(command.queue, kept.paused)
     said: dict[str, Any] = {name: getattr(command, name) for name in ("paused", *_LIMITS)}
     return evolve(kept, updated_us=now.steady_us, **{name: each for name, each in said.items() if each is not None})
+
+
+def schedule_after(was: Schedule | None, said: Schedule, now: Now) -> Schedule:
+    """What is stored of a schedule after a SetSchedule: what was said, and what the store keeps."""
+    created_us = now.steady_us if was is None else was.created_us
+    version = 1 if was is None else was.version + 1
+    return evolve(said, version=version, created_us=created_us, updated_us=now.steady_us)
+
+
+def changes_nothing(was: Schedule | None, doing: SetSchedule) -> bool:
+    """Whether a SetSchedule says what is stored already: then it is left alone, and nobody need look at it anew."""
+    if was is None or doing.runs or doing.fired:
+        return False
+    kept = evolve(doing.schedule, version=was.version, created_us=was.created_us, updated_us=was.updated_us)
+    return kept == was
+
+
+def runs_of(command: SetSchedule, answer: ScheduleSet) -> tuple[NewRun, ...]:
+    """The runs that a SetSchedule requested."""
+    if not answer.done or command.delete:
+        return ()
+    return command.if_active.runs if answer.active and command.if_active is not None else command.runs
 
 
 def deaths_after(deaths: int, outcome: OutcomeKind) -> int:

@@ -22,6 +22,7 @@ from .records import (
     Clock,
     Count,
     Due,
+    Fired,
     History,
     Lane,
     NewRun,
@@ -32,6 +33,7 @@ from .records import (
     QueueOverride,
     Run,
     RunFilter,
+    Schedule,
     Snapshot,
     Status,
     Verdict,
@@ -359,6 +361,38 @@ class Pruned:
     next: str | None
 
 
+@frozen
+class SetSchedule:
+    """
+    Change one schedule, if it still is what it is believed to be, and request runs with it, all in one.
+
+    `was`: the version that is believed to be stored; None: none is. What is stored becomes `schedule`, but for `version`,
+    `created_us` and `updated_us`, which the store keeps; with `delete` it is removed, with what was noted of its times. The
+    runs are new ones of its Jobs, with its key; no time is noted twice but by hand (both malformed). The last FIRES_KEPT of
+    `fired` are kept. What says what is stored already, and nothing else, changes nothing: the version stays.
+    """
+
+    was: int | None
+    schedule: Schedule
+    runs: tuple[NewRun, ...] = ()
+    fired: tuple[Fired, ...] = ()
+    delete: bool = False
+    if_active: SetSchedule | None = None
+    """What is done instead if a run of this schedule has not ended; of it `was`, `delete` and `if_active` are not looked at."""
+
+
+@frozen
+class ScheduleSet:
+    """
+    `done`: whether it was what it was believed to be; else nothing was changed. `schedule`: what is stored now, if any is.
+    `active`: whether it was done as `if_active` says.
+    """
+
+    done: bool
+    schedule: Schedule | None
+    active: bool = False
+
+
 Command: TypeAlias = (
     Insert
     | Claim
@@ -373,6 +407,7 @@ Command: TypeAlias = (
     | Unregister
     | Publish
     | Prune
+    | SetSchedule
 )
 Answer: TypeAlias = (
     Inserted
@@ -385,6 +420,7 @@ Answer: TypeAlias = (
     | Renewed
     | Rescued
     | Pruned
+    | ScheduleSet
     | None
 )
 """In the order of the commands; NoteLate, Register, Unregister and Publish are answered with None."""
@@ -427,10 +463,16 @@ class Reader(Protocol):
     def published(self) -> tuple[Published, ...]:
         """What Publish stored, by jobs."""
 
+    def schedules(self, jobs: str | None = None) -> tuple[Schedule, ...]:
+        """Those of one Jobs instance, or all; by jobs and key."""
+
+    def fires(self, jobs: str, key: str, limit: int) -> tuple[Fired, ...]:
+        """What was done about the last `limit` times of a schedule, newest first."""
+
     def snapshot(self, *, limit: int, where: RunFilter = EVERY) -> Snapshot:
         """
-        Counters, the newest `limit` runs that match, the registered runtimes, the overrides and what was pruned, from one
-        consistent read.
+        Counters, the newest `limit` runs that match, the registered runtimes, the overrides, what was pruned, and the schedules
+        of `where.jobs` where that is given, from one consistent read.
         """
 
     def close(self) -> None:

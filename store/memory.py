@@ -55,6 +55,7 @@ from .contract import (
     Rescued,
     RescuedRun,
     SetQueue,
+    SetSchedule,
     Settle,
     Settled,
     Settlement,
@@ -63,6 +64,7 @@ from .contract import (
 from .errors import StoreClosed, StoreHeld
 from .lifecycle import birth, step
 from .memory_reader import MemoryReader
+from .memory_schedules import set_schedule
 from .memory_tables import SeenOwner, Tables
 from .policy import DEATHS_BEFORE_SUSPECT
 from .records import (
@@ -175,27 +177,28 @@ class MemoryStore:
                 return Settled(tuple([self._settle(each, now) for each in command.settlements]))
             case Cancel():
                 return self._cancel(command, now)
-            case NoteLate():
-                self._note_late(command)
-                return None
             case NoteRunning():
                 return self._note_running(command)
             case SetQueue():
                 return self._set_queue(command, now)
+            case SetSchedule():
+                return set_schedule(self.tables, command, now, self._insert)
             case Renew():
                 return self._renew(command, now)
             case Rescue():
                 return self._rescue(command, now)
             case Prune():
                 return self._prune(command)
-            case Register() | Unregister() | Publish():
+            case NoteLate() | Register() | Unregister() | Publish():
                 self._hear(command, now)
                 return None
             case _:
                 assert_never(command)
 
-    def _hear(self, command: Register | Unregister | Publish, now: Now) -> None:
+    def _hear(self, command: NoteLate | Register | Unregister | Publish, now: Now) -> None:
         match command:
+            case NoteLate():
+                self._note_late(command)
             case Register():
                 self._register(command.owner, now)
             case Unregister():

@@ -19,11 +19,13 @@ from .records import (
     Clock,
     Count,
     Due,
+    Fired,
     History,
     Published,
     QueueOverride,
     Run,
     RunFilter,
+    Schedule,
     Snapshot,
     Status,
 )
@@ -90,8 +92,20 @@ class MemoryReader:
         with tables.lock:
             return tuple([tables.definitions[jobs] for jobs in sorted(tables.definitions)])
 
+    def schedules(self, jobs: str | None = None) -> tuple[Schedule, ...]:
+        """Those of one Jobs instance, or all."""
+        tables = self._open()
+        with tables.lock:
+            return tuple([tables.schedules[place] for place in sorted(tables.schedules) if jobs in (None, place[0])])
+
+    def fires(self, jobs: str, key: str, limit: int) -> tuple[Fired, ...]:
+        """What was done about the last times of a schedule, newest first."""
+        tables = self._open()
+        with tables.lock:
+            return tables.fires.get((jobs, key), ())[::-1][:limit]
+
     def snapshot(self, *, limit: int, where: RunFilter = EVERY) -> Snapshot:
-        """Counters, newest runs, runtimes, overrides and what was pruned."""
+        """Counters, newest runs, runtimes, overrides, what was pruned, schedules."""
         tables = self._open()
         with tables.lock:
             busy = {run.owner for run in tables.of_status(Status.RUNNING)}
@@ -102,7 +116,10 @@ class MemoryReader:
             ]
             owners.sort(key=lambda owner: (owner.started_us, owner.boot_id))
             pruned = counts_of((*place, n) for place, n in tables.pruned.items())
-            return Snapshot(self.counts(), self.list(where, limit=limit), tuple(owners), self.queues(), pruned)
+            schedules = () if where.jobs is None else self.schedules(where.jobs)
+            return Snapshot(
+                self.counts(), self.list(where, limit=limit), tuple(owners), self.queues(), pruned, schedules
+            )
 
     def close(self) -> None:
         """Read no more; twice does nothing."""
@@ -123,6 +140,7 @@ def matches(run: Run, where: RunFilter) -> bool:
         (where.idempotency_key, run.idempotency_key),
         (where.trace_id, run.trace_id),
         (where.replay_of, run.replay_of),
+        (where.schedule_key, run.schedule_key),
     )
     return (
         all(wanted is None or wanted == has for wanted, has in asked)

@@ -14,7 +14,19 @@ from typing import TypeVar
 from attrs import define, field, frozen
 
 from .arithmetic import in_history
-from .records import Attempt, Lane, Move, Owner, Published, QueueOverride, Run, Status, Transition
+from .records import (
+    Attempt,
+    Fired,
+    Lane,
+    Move,
+    Owner,
+    Published,
+    QueueOverride,
+    Run,
+    Schedule,
+    Status,
+    Transition,
+)
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -48,6 +60,10 @@ class Tables:
     """By jobs."""
     pruned: dict[tuple[Lane, Status], int] = field(factory=dict)
     """How many runs of a lane were forgotten, by the status that they had ended with."""
+    schedules: dict[tuple[str, str], Schedule] = field(factory=dict)
+    """By jobs and key."""
+    fires: dict[tuple[str, str], tuple[Fired, ...]] = field(factory=dict)
+    """What was done about the last times of each, oldest first."""
     writes: int = 0
     """How many batches were ever written, by anybody."""
     held_by: Owner | None = None

@@ -19,6 +19,8 @@ HISTORY_FIRST: Final = 10
 """
 Attempts kept from the start of a run's history; together with HISTORY_LAST it bounds a run that never ends.
 """
+FIRES_KEPT: Final = 100
+"""Times of a schedule that its history keeps: the last ones."""
 HISTORY_LAST: Final = 90
 """Attempts kept from the end of a run's history."""
 OWNER_KEPT_US: Final = 86_400_000_000
@@ -406,6 +408,66 @@ class Owner:
     """When it last said that it is there; the store keeps it."""
 
 
+class Did(StrEnum):
+    """What was done about a time of a schedule."""
+
+    REQUESTED = "requested"
+    TRIGGERED = "triggered"
+    """Requested by hand, at no time of its own."""
+    OVERLAPPED = "overlapped"
+    """Nothing: the run before it had not ended."""
+    WAITED = "waited"
+    """It was kept until the run before it had ended, and requested then."""
+    MISSED = "missed"
+    """Nothing: nobody was there, or it was paused, and its policy makes up for nothing."""
+
+
+@frozen
+class Fired:
+    """One time of a schedule that came, or several that came to nothing together."""
+
+    nominal_us: int
+    """The time; of several the last one."""
+    at_us: int
+    """When that was done."""
+    did: Did
+    run_id: str | None = None
+    times: int = 1
+    """How many times this is about."""
+
+
+@frozen
+class Schedule:
+    """Runs that are requested time and again: what was said, and where it stands. Times are on the wall clock."""
+
+    jobs: str
+    """`namespace/name`."""
+    key: str
+    body: bytes
+    """JSON: what, when, by which policies; the business of whoever says it."""
+    next_us: int | None
+    """Its next time; None: there is none any more."""
+    due_us: int | None
+    """When that is to be looked at: later than its time where they are scattered."""
+    paused: bool = False
+    orphaned: bool = False
+    """Whether the code that declared it declares it no more: nothing is requested then."""
+    waiting_us: int | None = None
+    """A time that came while the run before it had not ended, and that waits for that."""
+    last_us: int | None = None
+    """The last time that anything was done about: never again is anything done about one that is not later."""
+    fired: int = 0
+    """How many runs it has requested."""
+    skipped: int = 0
+    """How many of its times came to nothing."""
+    version: int = 0
+    """Counted up by the store with each change."""
+    created_us: int = 0
+    """Kept by the store."""
+    updated_us: int = 0
+    """Kept by the store."""
+
+
 @frozen
 class Published:
     """What the last runtime that ran a Jobs instance said of it, for those that do not have its code."""
@@ -475,6 +537,7 @@ class RunFilter:
     replay_of: str | None = None
     created_from_us: int | None = None
     created_before_us: int | None = None
+    schedule_key: str | None = None
 
     def is_of(self, task: str) -> bool:
         """Whether a run of this task may match."""
@@ -492,3 +555,5 @@ class Snapshot:
     """Every override that is stored, by queue."""
     pruned: tuple[Count, ...] = field(default=())
     """How many runs of each lane were pruned, by the status that they had ended with. Counted, ever since."""
+    schedules: tuple[Schedule, ...] = field(default=())
+    """Those of the Jobs instance that the filter of the runs names, by key; none where it names none."""

@@ -14,7 +14,19 @@ from attrs import define
 
 from ..actors.calendar import Expect, Reread
 from ..actors.stage import Stage
-from ..store.contract import Answer, Cancel, CancelAnswer, Command, Insert, Inserted, Rescue, Rescued
+from ..store.arithmetic import runs_of
+from ..store.contract import (
+    Answer,
+    Cancel,
+    CancelAnswer,
+    Command,
+    Insert,
+    Inserted,
+    Rescue,
+    Rescued,
+    ScheduleSet,
+    SetSchedule,
+)
 from ..store.records import Clock, Due, NewRun, QueueOverride, Status
 from . import paths
 from .slots import Slots
@@ -35,6 +47,9 @@ class Aftermath:
                 self._inserted(command, answer, dues)
             elif isinstance(command, Cancel) and isinstance(answer, CancelAnswer):
                 self._canceled(answer)
+            elif isinstance(command, SetSchedule) and isinstance(answer, ScheduleSet):
+                for run in runs_of(command, answer):
+                    self._appeared(run, dues)
             elif isinstance(answer, QueueOverride):
                 self.adopt((answer,))
             elif isinstance(command, Rescue) and isinstance(answer, Rescued):

@@ -11,7 +11,7 @@ import pytest
 
 import callsheet
 from callsheet import Access, Action, Jobs, PolicyDenied
-from callsheet.client.client import ClientQueues, ClientRuns
+from callsheet.client.client import ClientQueues, ClientRuns, ClientSchedules
 from callsheet.guard import MAX_REASON
 from callsheet.runs import MAX_LOOKED
 from callsheet.snapshot import RECENT
@@ -51,7 +51,9 @@ def test_every_call_has_its_row() -> None:
     """Whatever reads or steers runs says what it asks for."""
     rows = "".join(line.split("|")[1] for line in section("What is asked").splitlines() if line.startswith("| `"))
     named = set(re.findall(r"`(?:\w+\.)?(\w+)`", rows))
-    calls = {name for kind in (ClientRuns, ClientQueues) for name in vars(kind) if not name.startswith("_")}
+    calls = {
+        name for kind in (ClientRuns, ClientQueues, ClientSchedules) for name in vars(kind) if not name.startswith("_")
+    }
     calls |= {"enqueue", "enqueue_in", "enqueue_at", "enqueue_many", "snapshot", "stats", "runtimes"}
 
     assert set() == calls - {"behind", "entered"} - named

@@ -21,7 +21,7 @@ from ..enqueue import EnqueueOptions, EnqueueResult, Entry
 from ..errors import WaitTimeout
 from ..store.policy import seconds
 from ..store.records import Run
-from .client import Client, ClientQueues, ClientRuns
+from .client import Client, ClientQueues, ClientRuns, ClientSchedules
 from .direct import FIRST_LOOK_S, LAST_LOOK_S
 
 try:
@@ -78,6 +78,7 @@ class AsyncClient:
         self.behind = client
         self.runs = AsyncRuns(client.runs)
         self.queues = AsyncQueues(client.queues)
+        self.schedules = AsyncSchedules(client.schedules)
 
     def __repr__(self) -> str:
         return f"<Async{repr(self.behind).removeprefix('<')}"
@@ -200,3 +201,21 @@ class AsyncQueues:
     reset = threaded(ClientQueues.reset)
     get = threaded(ClientQueues.get)
     list = threaded(ClientQueues.list)
+
+
+@define(eq=False)
+class AsyncSchedules:
+    """`client.schedules` of an AsyncClient."""
+
+    behind: ClientSchedules = field(repr=False)
+
+    every = threaded(ClientSchedules.every)
+    cron = threaded(ClientSchedules.cron)
+    get = threaded(ClientSchedules.get)
+    list = threaded(ClientSchedules.list)
+    history = threaded(ClientSchedules.history)
+    preview = threaded(ClientSchedules.preview)
+    pause = threaded(ClientSchedules.pause)
+    resume = threaded(ClientSchedules.resume)
+    trigger = threaded(ClientSchedules.trigger)
+    delete = threaded(ClientSchedules.delete)

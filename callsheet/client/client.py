@@ -24,6 +24,7 @@ from ..guard import Action, acting_as
 from ..jobs import Jobs, at
 from ..queues import Queues
 from ..runs import Runs
+from ..schedules.schedules import Schedules
 from ..snapshot import JobsSnapshot, Stats
 from ..store.contract import Answer, Command
 from ..store.records import Owner
@@ -72,6 +73,7 @@ class Client:
         self._direct.told.append(self._tell)
         self.runs = ClientRuns(self)
         self.queues = ClientQueues(self)
+        self.schedules = ClientSchedules(self)
 
     @classmethod
     def of(cls, jobs: Jobs, url: str | os.PathLike[str], *, subject: object = None) -> Self:
@@ -296,3 +298,31 @@ class ClientQueues:
     reset = driven(Queues.reset)
     get = driven(Queues.get)
     list = driven(Queues.list)
+
+
+@define(eq=False)
+class ClientSchedules:
+    """`client.schedules`: what `jobs.schedules` does, returning when it is done. Runtimes that are open see it at once."""
+
+    _client: Client = field(repr=False)
+
+    @property
+    def behind(self) -> Schedules:
+        """Whose calls these are."""
+        jobs = self._client.jobs
+        return Schedules(jobs, lambda: self._client.port, jobs.schedules.declared)
+
+    def entered(self) -> AbstractContextManager[object]:
+        """See `Client.entered`."""
+        return self._client.entered()
+
+    every = driven(Schedules.every)
+    cron = driven(Schedules.cron)
+    get = driven(Schedules.get)
+    list = driven(Schedules.list)
+    history = driven(Schedules.history)
+    preview = driven(Schedules.preview)
+    pause = driven(Schedules.pause)
+    resume = driven(Schedules.resume)
+    trigger = driven(Schedules.trigger)
+    delete = driven(Schedules.delete)

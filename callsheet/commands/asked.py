@@ -57,6 +57,9 @@ StatusFilter = Annotated[
 KeyFilter = Annotated[str | None, typer.Option("--key", metavar="KEY", help="Only the one with this idempotency key.")]
 TraceFilter = Annotated[str | None, typer.Option("--trace-id", metavar="ID", help="Only of this trace.")]
 OriginFilter = Annotated[str | None, typer.Option("--replay-of", metavar="RUN", help="Only replays of this run.")]
+ScheduleFilter = Annotated[
+    str | None, typer.Option("--schedule", metavar="KEY", help="Only those that this schedule requested.")
+]
 SinceFilter = Annotated[
     str | None,
     typer.Option("--since", metavar="WHEN", help="Only what was requested since then: 2h ago, or 2026-07-01T08:00Z."),

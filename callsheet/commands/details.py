@@ -85,6 +85,7 @@ def _facts(found: RunDetails, *, payload: bool) -> list[tuple[str, str]]:
         ("key", run.idempotency_key),
         ("trace", run.trace_id),
         ("replay of", run.replay_of),
+        ("schedule", None if run.schedule_key is None else f"{run.schedule_key}, {at(run.nominal_us)}"),
         ("reason", run.reason),
         ("replayed by", ", ".join(found.replays)),
         ("progress", None if run.progress is None else as_json(found.progress)),

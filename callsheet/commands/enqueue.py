@@ -94,7 +94,7 @@ def enqueue(
     }
     wait_s = duration(wait_for, "--wait-for")
     waits = wait or result or wait_s is not None
-    body = _payload(payload)
+    body = payload_of(payload)
     options: EnqueueOptions = {name: value for name, value in given.items() if value is not None}  # type: ignore[assignment]
     with client_of(store, jobs, subject, traceback=traceback) as client:
         made = client.enqueue(task, body, **options)
@@ -115,7 +115,7 @@ def _tell(paper: Paper, made: EnqueueResult, *, waits: bool) -> None:
     paper.flush()
 
 
-def _payload(typed: str | None) -> Any:
+def payload_of(typed: str | None) -> Any:
     """The JSON value that was meant. Raises PayloadInvalid, or OSError where there is nothing to read it from."""
     if typed is None:
         return None

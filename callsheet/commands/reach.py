@@ -88,6 +88,7 @@ def query(
     key: str | None = None,
     trace_id: str | None = None,
     replay_of: str | None = None,
+    schedule: str | None = None,
     since: str | None = None,
     before: str | None = None,
 ) -> RunQuery:
@@ -100,6 +101,7 @@ def query(
         "idempotency_key": key,
         "trace_id": trace_id,
         "replay_of": None if replay_of is None else run_id(client, replay_of),
+        "schedule_key": schedule,
         "created_from": moment(since, "--since", now_us),
         "created_before": moment(before, "--before", now_us),
     }

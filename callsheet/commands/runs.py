@@ -21,6 +21,7 @@ from .asked import (
     Misuse,
     OriginFilter,
     QueueFilter,
+    ScheduleFilter,
     SinceFilter,
     StatusFilter,
     StoreOption,
@@ -63,6 +64,7 @@ def show_list(
     key: KeyFilter = None,
     trace_id: TraceFilter = None,
     replay_of: OriginFilter = None,
+    schedule: ScheduleFilter = None,
     since: SinceFilter = None,
     before: BeforeFilter = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 50,
@@ -89,6 +91,7 @@ def show_list(
             key=key,
             trace_id=trace_id,
             replay_of=replay_of,
+            schedule=schedule,
             since=since,
             before=before,
         )

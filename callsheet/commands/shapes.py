@@ -1,5 +1,5 @@
 """
-What programs are given: the JSON of runs, queues, runtimes.
+What programs are given: the JSON of runs, queues, schedules, runtimes.
 
 Rule 1: a name once given stays; new ones may come. What is not known is null, never left out.
 Rule 2: payloads and results are in it only where they were asked for; their sizes always are.
@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..store import codec
 from ..store.records import Clock, Status
-from .text import rfc3339
+from .text import rfc3339, us_of
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from ..config import Definition
     from ..enqueue import EnqueueResult
     from ..explain import Explanation
     from ..queues import QueueState
     from ..runs import RunDetails
+    from ..schedules.schedules import FiredTime, ScheduleState
     from ..snapshot import JobsSnapshot, Stats
     from ..store.records import Attempt, Owner, Run, Transition
 
@@ -58,6 +61,8 @@ def run(stored: Run) -> Shape:
         "idempotency_key": stored.idempotency_key,
         "trace_id": stored.trace_id,
         "replay_of": stored.replay_of,
+        "schedule": stored.schedule_key,
+        "nominal_at": rfc3339(stored.nominal_us),
         "reason": stored.reason,
     }
 
@@ -180,6 +185,55 @@ def queue(state: QueueState) -> Shape:
     }
 
 
+def moment(when: datetime | None) -> str | None:
+    """A time."""
+    return rfc3339(us_of(when))
+
+
+def standing(state: ScheduleState) -> str:
+    """`on`, or why no time of it is to come: `paused`, `orphaned`, `over`."""
+    if state.orphaned:
+        return "orphaned"
+    return "paused" if state.paused else "over" if state.next_at is None else "on"
+
+
+def schedule(state: ScheduleState) -> Shape:
+    """A schedule, without its payload."""
+    return {
+        "key": state.key,
+        "state": standing(state),
+        "task": state.task,
+        "queue": state.queue,
+        "cadence": state.cadence,
+        "origin": state.origin,
+        "next_at": moment(state.next_at),
+        "due_at": moment(state.due_at),
+        "waiting_at": moment(state.waiting_at),
+        "last_at": moment(state.last_at),
+        "fired": state.fired,
+        "skipped": state.skipped,
+        "misfire": str(state.misfire),
+        "misfire_cap": state.misfire_cap,
+        "overlap": str(state.overlap),
+        "jitter": state.jitter,
+        "start": moment(state.start),
+        "end": moment(state.end),
+        "created_at": moment(state.created_at),
+        "updated_at": moment(state.updated_at),
+    }
+
+
+def fired(each: FiredTime) -> Shape:
+    """What was done about one time of a schedule."""
+    return {
+        "nominal_at": moment(each.nominal),
+        "at": moment(each.at),
+        "did": str(each.did),
+        "run_id": each.run_id,
+        "times": each.times,
+    }
+
+
 def runtime(owner: Owner) -> Shape:
     """A runtime that is registered on the store."""
     return {
@@ -229,6 +283,7 @@ def snapshot(taken: JobsSnapshot) -> Shape:
         "taken_at": taken.taken_at.isoformat().replace("+00:00", "Z"),
         "stats": stats(taken.stats),
         "queues": [queue(each) for each in taken.queues],
+        "schedules": [schedule(each) for each in taken.schedules],
         "runtimes": [runtime(each) for each in taken.runtimes],
         "tasks": [definition(each) for each in taken.definitions],
         "wake_path": taken.wake_path,

@@ -15,6 +15,7 @@ from .paper import Paper
 from .queues import tell_queues
 from .reach import client_of
 from .runs import COLUMNS, SPARE, row
+from .schedules import tell_schedules
 from .text import age, counted, listed
 
 RECENT: Final = 10
@@ -29,7 +30,7 @@ def snapshot(
     subject: SubjectOption = None,
     traceback: TracebackOption = False,
 ) -> None:
-    """Show counts, queues, runtimes and the newest runs."""
+    """Show counts, queues, schedules, runtimes and the newest runs."""
     paper = Paper(as_programs_want)
     with client_of(store, jobs, subject, traceback=traceback) as client:
         taken, now_us = client.snapshot(), client.port.seams.clock.wall_us()
@@ -42,6 +43,10 @@ def snapshot(
     paper.say()
     paper.heading("Queues")
     tell_queues(paper, taken.queues)
+    if taken.schedules:
+        paper.say()
+        paper.heading("Schedules")
+        tell_schedules(paper, taken.schedules)
     paper.say()
     paper.heading("Runtimes")
     if not taken.runtimes:

@@ -38,6 +38,7 @@ BY_ERROR: Final[dict[str, int]] = {
     # what was asked is not so
     "RunNotFound": NOT_SO,
     "RunNotFinished": NOT_SO,
+    "ScheduleNotFound": NOT_SO,
     "RunFailed": NOT_SO,
     "ResultNotKept": NOT_SO,
     "IdempotencyConflict": NOT_SO,

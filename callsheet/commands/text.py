@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from ..names import HIDDEN
@@ -47,6 +47,11 @@ def first_line(text: str, most: int = 200) -> str:
 def at(us: int | None) -> str:
     """Microseconds UTC for people, to the millisecond; empty for None."""
     return "" if us is None else f"{instant(us):%Y-%m-%d %H:%M:%S}.{us // 1000 % 1000:03}Z"
+
+
+def us_of(when: datetime | None) -> int | None:
+    """Microseconds UTC of a time."""
+    return None if when is None else (when - instant(0)) // timedelta(microseconds=1)
 
 
 def rfc3339(us: int | None) -> str | None:

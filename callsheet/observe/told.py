@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 from attrs import define, field, frozen
 
+from ..store.arithmetic import runs_of
 from ..store.contract import (
     Answer,
     Cancel,
@@ -27,6 +28,8 @@ from ..store.contract import (
     NoteRunning,
     Rescue,
     Rescued,
+    ScheduleSet,
+    SetSchedule,
     Settle,
     Settled,
 )
@@ -62,6 +65,7 @@ MADE_BY: Final[Mapping[type, frozenset[EventKind]]] = {
     Cancel: frozenset({EventKind.CANCELED}),
     Rescue: _ENDINGS,
     NoteRunning: frozenset({EventKind.STUCK}),
+    SetSchedule: frozenset({EventKind.ENQUEUED}),
 }
 """The events that a command can make; one that is not here makes none."""
 
@@ -92,6 +96,8 @@ class Teller:
                 return self._rescued(answer)
             case Noted() if isinstance(command, NoteRunning):
                 return self._noted(command, answer)
+            case ScheduleSet() if isinstance(command, SetSchedule):
+                return self._scheduled(command, answer)
             case _:
                 return []
 
@@ -110,6 +116,12 @@ class Teller:
             kind = EventKind.ENQUEUED if new.replay_of is None else EventKind.REPLAYED
             due_us = new.due_us if new.status is Status.SCHEDULED else None
             events.add(kind, new.id, new, 0, new.status, cause=new.reason, due_us=due_us, replay_of=new.replay_of)
+        return events.made
+
+    def _scheduled(self, command: SetSchedule, answer: ScheduleSet) -> list[Event]:
+        events = _Events(self)
+        for new in runs_of(command, answer):
+            events.add(EventKind.ENQUEUED, new.id, new, 0, new.status)
         return events.made
 
     def _claimed(self, answer: ClaimedRuns) -> list[Event]:

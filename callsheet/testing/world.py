@@ -96,6 +96,7 @@ class World:
         calendar = self._life.runtime.system.stage.whereis(paths.CALENDAR) if self._life.is_open else None
         if calendar is not None:
             calendar.tell_control(Look())  # what a second would do
+            self._life.runtime.planned.look()
 
     def step_wall(self, seconds: float | timedelta) -> None:
         """Set the wall clock forward, or back where it is negative."""

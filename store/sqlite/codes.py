@@ -10,7 +10,20 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ..described import error_from_bytes
-from ..records import Attempt, Clock, Lane, Move, OutcomeKind, QueueOverride, Run, Status, Transition
+from ..records import (
+    Attempt,
+    Clock,
+    Did,
+    Fired,
+    Lane,
+    Move,
+    OutcomeKind,
+    QueueOverride,
+    Run,
+    Schedule,
+    Status,
+    Transition,
+)
 
 STATUSES: Final = (
     Status.QUEUED,
@@ -55,6 +68,10 @@ OUTCOMES: Final = (
 )
 """By code."""
 
+DIDS: Final = (Did.REQUESTED, Did.TRIGGERED, Did.OVERLAPPED, Did.WAITED, Did.MISSED)
+"""By code."""
+
+DID_CODE: Final = {did: code for code, did in enumerate(DIDS)}
 STATUS_CODE: Final = {status: code for code, status in enumerate(STATUSES)}
 MOVE_CODE: Final = {move: code for code, move in enumerate(MOVES)}
 OUTCOME_CODE: Final = {outcome: code for code, outcome in enumerate(OUTCOMES)}
@@ -99,6 +116,27 @@ def override_of(row: tuple[Any, ...]) -> QueueOverride:
     """What a row of `OVERRIDE_COLUMNS` says of a queue."""
     queue, paused, *rest = row
     return QueueOverride(queue, bool(paused), *rest)
+
+
+SCHEDULE_COLUMNS: Final = (
+    "jobs, key, body, next_us, due_us, paused, orphaned, waiting_us, last_us, fired, skipped, version, "
+    "created_us, updated_us"
+)
+
+
+def schedule_of(row: tuple[Any, ...]) -> Schedule:
+    """The schedule that a row of `SCHEDULE_COLUMNS` tells of."""
+    jobs, key, body, next_us, due_us, paused, orphaned, *rest = row
+    return Schedule(jobs, key, body, next_us, due_us, bool(paused), bool(orphaned), *rest)
+
+
+FIRED_COLUMNS: Final = "nominal_us, at_us, did, run_id, times"
+
+
+def fired_of(row: tuple[Any, ...]) -> Fired:
+    """What a row of `FIRED_COLUMNS` tells of."""
+    nominal_us, at_us, did, run_id, times = row
+    return Fired(nominal_us, at_us, DIDS[did], run_id, times)
 
 
 TRANSITION_COLUMNS: Final = "seq, was, now, move, at_us, attempt, cause"

@@ -26,6 +26,7 @@ from .findings import Finding, State, broken, fine, unusable, warning
 from .holders import holders
 from .onlooker import BUSY_S, explained, is_shared, log_of, opened, strange_log
 from .schema import SCHEMA, create, versions
+from .timetable import schedules
 
 FILES: Final = ("", "-wal", "-shm", ".lock", ".wake")
 """What belongs to a database, by what is put after its name."""
@@ -146,6 +147,7 @@ def _inside(path: str, db: apsw.Connection, now_us: int, tell: Tell) -> Iterator
         if schema >= SCHEMA:
             yield _published(db)
         yield from holders(path, db, now_us)
+        yield from schedules(db, now_us)
     if alone and is_shared(path):
         yield warning(
             "watch", "somebody opened it while it was looked at: what is said of its books may be wrong", "look again"

@@ -95,6 +95,8 @@ class _List:
         where = self.where
         if where.trace_id is not None:
             return [self._stream("by_trace", "trace_id is not null", *self._within(some))]
+        if where.schedule_key is not None:
+            return [self._stream("by_schedule", "schedule_key is not null", *self._within(some))]
         if where.replay_of is not None:
             return [self._stream("by_origin", "replay_of is not null", *self._within(some))]
         if where.status is Status.RUNNING:
@@ -239,5 +241,6 @@ class _List:
             ("status = ?", None if where.status is None else STATUS_CODE[where.status]),
             ("trace_id = ?", where.trace_id),
             ("replay_of = ?", where.replay_of),
+            ("schedule_key = ?", where.schedule_key),
         ]
         return [(term, value) for term, value in terms if value is not None]

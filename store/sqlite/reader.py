@@ -26,24 +26,30 @@ from ..records import (
     Clock,
     Count,
     Due,
+    Fired,
     History,
     Lane,
     Published,
     QueueOverride,
     Run,
     RunFilter,
+    Schedule,
     Snapshot,
 )
 from . import forks
 from .codes import (
     ATTEMPT_COLUMNS,
+    FIRED_COLUMNS,
     OVERRIDE_COLUMNS,
     RUN_COLUMNS,
+    SCHEDULE_COLUMNS,
     STATUSES,
     TRANSITION_COLUMNS,
     attempt_of,
+    fired_of,
     override_of,
     run_of,
+    schedule_of,
     transition_of,
 )
 from .connection import reader, rows, translated, value
@@ -74,6 +80,11 @@ _REPLAYS: Final = f"""
     select id from runs indexed by by_origin where replay_of = ? and replay_of is not null order by id limit {REPLAYS_TOLD}
     """  # noqa: S608
 _OVERRIDES: Final = f"select {OVERRIDE_COLUMNS} from queues order by queue"  # noqa: S608
+_SCHEDULES: Final = f"select {SCHEDULE_COLUMNS} from schedules where jobs = ? order by key"  # noqa: S608
+_ALL_SCHEDULES: Final = f"select {SCHEDULE_COLUMNS} from schedules order by jobs, key"  # noqa: S608
+_FIRES: Final = f"""
+    select {FIRED_COLUMNS} from fires where jobs = ? and key = ? order by nominal_us desc, seq desc limit ?
+    """  # noqa: S608
 _UPCOMING: Final = """
     select due_us, lane from runs indexed by upcoming
     where clock = ?1 and due_us > ?2 and due_us <= ?3 and status in (0, 1, 3) and clock <> 0
@@ -176,11 +187,25 @@ class SqliteReader:
         with self._reading() as db:
             return tuple([Published(*row) for row in db.execute(_PUBLISHED)])
 
+    def schedules(self, jobs: str | None = None) -> tuple[Schedule, ...]:
+        """Those of one Jobs instance, or all."""
+        with self._reading() as db:
+            rows = db.execute(_ALL_SCHEDULES) if jobs is None else db.execute(_SCHEDULES, (jobs,))
+            return tuple([schedule_of(row) for row in rows])
+
+    def fires(self, jobs: str, key: str, limit: int) -> tuple[Fired, ...]:
+        """What was done about the last times of a schedule."""
+        with self._reading() as db:
+            return tuple([fired_of(row) for row in db.execute(_FIRES, (jobs, key, limit))])
+
     def snapshot(self, *, limit: int, where: RunFilter = EVERY) -> Snapshot:
-        """Counters, newest runs, runtimes, overrides and what was pruned."""
+        """Counters, newest runs, runtimes, overrides, what was pruned, schedules."""
         with self._reading() as db:
             owners = tuple([owner_of(row) for row in db.execute(_OWNERS)])
-            return Snapshot(_counts(db), self._list(db, where, limit, None), owners, _overrides(db), _pruned(db))
+            said = () if where.jobs is None else db.execute(_SCHEDULES, (where.jobs,))
+            schedules = tuple([schedule_of(row) for row in said])
+            runs = self._list(db, where, limit, None)
+            return Snapshot(_counts(db), runs, owners, _overrides(db), _pruned(db), schedules)
 
     def close(self) -> None:
         """Read no more; twice does nothing."""

@@ -12,6 +12,7 @@ once, and needs an index that is gone to list a window of time: so MIN_READER is
 Schema 3: `trace_context`, `definitions`, and for retention `pruned` and `ended_untimely`. Code of schema 2 may go on: it names
 the columns that it reads and writes, so its runs have no trace context, as ever; it has no use for the new tables; SQLite keeps
 the new index right for it; and it keeps nothing in mind of a single run, so one that was pruned is to it one that never was.
+Schema 4: `schedules`, `fires` and their indexes. Code of schema 2 and 3 knows of no schedules, and looks after none.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import apsw
 
 APPLICATION_ID: Final = 0x63_73_68_31
 """`csh1`, in the header of the file: it is ours."""
-SCHEMA: Final = 3
+SCHEMA: Final = 4
 MIN_READER: Final = 2
 
 PAYLOAD_INLINE: Final = 1024
@@ -48,6 +49,18 @@ create table definitions(jobs text primary key not null, body blob not null, pub
 UNTIMELY_ENDED: Final = """
 -- retention, where ids do not tell when their runs were created
 create index ended_untimely on runs(lane, status, ended_us) where status >= 4 and timely is null;
+"""
+
+SCHEDULES: Final = """
+create table schedules(jobs text not null, key text not null, body blob not null, next_us int, due_us int, paused int not null,
+    orphaned int not null, waiting_us int, last_us int, fired int not null, skipped int not null, version int not null,
+    created_us int not null, updated_us int not null, primary key (jobs, key)) without rowid, strict;
+-- what was done about the last times of each, each once: seq is 0 but for what was requested by hand
+create table fires(jobs text not null, key text not null, nominal_us int not null, seq int not null, at_us int not null,
+    did int not null, run_id text, times int not null, primary key (jobs, key, nominal_us, seq)) without rowid, strict;
+-- lists of the runs of a schedule; whether one of them has not ended
+create index by_schedule on runs(schedule_key, id) where schedule_key is not null;
+create index scheduled_active on runs(schedule_key, lane) where schedule_key is not null and status < 4;
 """
 
 CREATE: Final = f"""
@@ -133,7 +146,7 @@ create table attempts(run int not null, n int not null, started_us int not null,
 create table transitions(run int not null, seq int not null, was int, now int not null, move int not
 null,
     at_us int not null, attempt int not null, cause text, primary key (run, seq)) without rowid, strict;
-{QUEUES}{PRUNED}{DEFINITIONS}{UNTIMELY_ENDED}"""
+{QUEUES}{PRUNED}{DEFINITIONS}{UNTIMELY_ENDED}{SCHEDULES}"""
 
 
 def create(connection: apsw.Connection) -> None:

@@ -34,6 +34,7 @@ from ..contract import (
     Renew,
     Rescue,
     SetQueue,
+    SetSchedule,
     Settle,
     Unregister,
 )
@@ -53,6 +54,7 @@ from .patience import Patience
 from .prune import prune
 from .queues import set_queue
 from .reader import SqliteReader
+from .schedules import set_schedule
 from .settle import cancel, note_late, note_running, settle
 
 BUSY_S: Final = 5.0
@@ -315,6 +317,8 @@ def _one(ledger: Ledger, command: Command, now: Now) -> Answer:
             return rescue(ledger, command, now)
         case Prune():
             return prune(ledger, command)
+        case SetSchedule():
+            return set_schedule(ledger, command, now)
         case NoteLate() | Register() | Unregister() | Publish():
             _hear(ledger, command, now)
             return None

@@ -28,7 +28,7 @@ from callsheet import (
     WaitTimeout,
 )
 from callsheet.client import direct
-from callsheet.client.client import ClientQueues, ClientRuns
+from callsheet.client.client import ClientQueues, ClientRuns, ClientSchedules
 
 NOT_AWAITED: Final = {"of", "port", "jobs", "entered", "behind"}
 """What a Client has that waits for nothing, or is not for users."""
@@ -66,6 +66,7 @@ def test_every_call_of_a_client_is_a_coroutine_there() -> None:
         (Client, AsyncClient),
         (ClientRuns, AsyncClient(jobs.client("x")).runs),
         (ClientQueues, AsyncClient(jobs.client("x")).queues),
+        (ClientSchedules, AsyncClient(jobs.client("x")).schedules),
     ):
         for name in {name for name in vars(one) if not name.startswith("_")} - NOT_AWAITED:
             assert inspect.getdoc(getattr(other, name)), name

@@ -29,7 +29,9 @@ from callsheet import (
     CannotOpen,
     Client,
     Context,
+    Did,
     IdempotencyConflict,
+    InvalidName,
     InvalidOption,
     InvalidSchedule,
     Job,
@@ -45,6 +47,7 @@ from callsheet import (
     RunFailed,
     RunNotFinished,
     RunNotFound,
+    ScheduleNotFound,
     Status,
     StoreBusy,
     StoreClosed,
@@ -247,6 +250,52 @@ def test_queues_are_steered_without_a_runtime(client: Client) -> None:
     assert (False, 2) == (state.paused, state.concurrency)
 
 
+def test_schedules_are_steered_without_a_runtime(client: Client) -> None:
+    """G75, G82: what is said of a schedule is kept for whoever runs it."""
+    made = client.schedules.every("mails/a", timedelta(hours=1), "send", {"to": "ann"}, queue="mail", priority=2)
+    client.schedules.cron("mails/b", "0 9 * * mon-fri", "send", {"to": "ben"}, tz="Europe/Berlin", overlap="allow")
+
+    client.enqueue("hang")
+    run = client.runs.get(client.schedules.trigger("mails/a")).run
+    assert [run.id] == [each.id for each in client.runs.list(schedule_key="mails/a").runs]
+    assert ["mails/a", "mails/b"] == [each.key for each in client.snapshot().schedules]
+    assert ("acme/mail", 2, "mails/a", Status.QUEUED) == (run.lane.queue, run.priority, run.schedule_key, run.status)
+    assert ["every 3600 s", "0 9 * * MON-FRI Europe/Berlin"] == [each.cadence for each in client.schedules.list()]
+    paused, resumed = client.schedules.pause("mails/a"), client.schedules.resume("mails/a")
+    assert (True, None, False, made.next_at) == (paused.paused, paused.next_at, resumed.paused, resumed.next_at)
+    assert made.next_at is not None
+    assert (made.next_at, made.next_at + timedelta(hours=1)) == client.schedules.preview("mails/a", 2)
+    assert [run.id] == [each.run_id for each in client.schedules.history("mails/a")]
+    client.schedules.delete("mails/b")
+    assert ["mails/a"] == [each.key for each in client.schedules.list()]
+    with pytest.raises(ScheduleNotFound):
+        client.schedules.get("mails/b")
+
+
+def test_a_schedule_of_the_code_is_changed_in_the_code(shop: Shop, path: Path) -> None:
+    """G75: also where the client does not have it; such a key may be paused, triggered and, when it is orphaned, deleted."""
+    shop.jobs.every("hourly", 3_600, "send", {"to": "ann"})
+    with shop.jobs.client(path) as early, pytest.raises(InvalidOption, match="is declared by the code"):
+        early.schedules.every("hourly", 60, "send", {"to": "ben"})  # before any runtime has said so in the store
+    published(path, shop.jobs)
+    with shop.jobs.client(path) as typed, Client(path) as untyped:
+        for client in (typed, untyped):
+            with pytest.raises(InvalidOption, match="'hourly' is declared by the code: change it there"):
+                client.schedules.every("hourly", 60, "send", {"to": "ben"})
+        assert ("code", "every 3600 s", True) == (
+            (state := untyped.schedules.pause("hourly")).origin,
+            state.cadence,
+            state.paused,
+        )
+
+        published(path, Shop().jobs)  # a release that declares it no more
+        with pytest.raises(InvalidOption, match="'hourly' was declared by the code: delete it first"):
+            untyped.schedules.every("hourly", 60, "send", {"to": "ben"})
+        assert untyped.schedules.get("hourly").orphaned
+        untyped.schedules.delete("hourly")
+        assert "call" == untyped.schedules.every("hourly", 60, "send", {"to": "ben"}).origin
+
+
 def test_what_is_asked_wrongly_is_refused_and_not_stored(client: Client) -> None:
     """P12: with the sentences of the runtime; names and limits are those of the declaration, or of what was published of it."""
     wrong: list[tuple[type[Exception], str, Callable[[], object]]] = [
@@ -268,13 +317,22 @@ def test_what_is_asked_wrongly_is_refused_and_not_stored(client: Client) -> None
         (RunNotFound, "nobody", lambda: client.runs.wait("nobody")),
         (RunNotFound, "nobody", lambda: client.runs.replay("nobody")),
         (InvalidOption, "limit", lambda: client.runs.list(limit=0)),
+        (UnknownTask, "did you mean 'send'?", lambda: client.schedules.every("k", 60, "sned")),
+        (UnknownQueue, "did you mean 'mail'", lambda: client.schedules.every("k", 60, "hang", queue="mial")),
+        (InvalidSchedule, "every: must be", lambda: client.schedules.every("k", 0, "hang")),
+        (InvalidSchedule, "no time zone", lambda: client.schedules.cron("k", "* * * * *", "hang", tz="Mars/Olympus")),
+        (InvalidSchedule, "never fires", lambda: client.schedules.cron("k", "0 0 30 2 *", "hang")),
+        (InvalidName, "schedule key", lambda: client.schedules.every("", 60, "hang")),
+        (TypeError, "no option 'jiter'", lambda: client.schedules.every("k", 60, "hang", jiter=1)),  # type: ignore[call-arg]
+        (ScheduleNotFound, "nobody", lambda: client.schedules.trigger("nobody")),
+        (InvalidOption, "limit", lambda: client.schedules.history("k", limit=101)),
         (TypeError, "run_id must be a str", lambda: client.runs.get(1)),  # type: ignore[arg-type]
     ]
     for error, sentence, call in wrong:
         with pytest.raises(error) as told:
             call()
         assert sentence in str(told.value)
-    assert 0 == client.stats().total
+    assert (0, ()) == (client.stats().total, client.schedules.list())
     waiting = client.enqueue("hang").run_id
     for call in (partial(client.runs.replay, waiting), partial(client.runs.result, waiting)):
         with pytest.raises(RunNotFinished):
@@ -498,6 +556,27 @@ async def test_a_pause_by_a_client_holds_and_a_resume_lets_go(shop: Shop, path: 
 
             assert Status.SUCCEEDED is (await outside(client.runs.wait, run.run_id, timeout=20)).status
             assert (Reason.QUEUE_PAUSED, []) == (explained.reason, held)
+
+
+async def test_a_schedule_that_a_client_makes_runs_in_the_runtime(shop: Shop, path: Path) -> None:
+    """G75: whatever a client says of a schedule, also without the code, the runtime that works goes by from then on."""
+    async with shop.jobs.open(path), shop.jobs.events(kinds=["succeeded"]) as events:
+        with Client(path) as client:
+            made = await outside(client.schedules.every, "mails", 3_600, "send", {"to": "ann"}, first="now")
+            with trio.fail_after(20):
+                first = (await anext(aiter(events))).run_id
+
+            changed = await outside(client.schedules.every, "mails", 3_600, "send", {"to": "ben"})
+            by_hand = await outside(client.schedules.trigger, "mails")
+
+            assert Status.SUCCEEDED is (await outside(client.runs.wait, by_hand, timeout=20)).status
+            assert ["sent to ann", "sent to ben"] == shop.log
+            assert ("mails", made.created_at) == (
+                (await shop.jobs.runs.get(first)).run.schedule_key,
+                changed.created_at,
+            )
+            told = await outside(client.schedules.history, "mails")
+            assert [(Did.TRIGGERED, by_hand), (Did.REQUESTED, first)] == [(each.did, each.run_id) for each in told]
 
 
 async def test_a_client_shows_who_works_and_on_what(shop: Shop, path: Path) -> None:

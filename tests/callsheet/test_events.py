@@ -215,6 +215,26 @@ async def test_each_step_is_told_once_and_in_order(mock_clock: trio.abc.Clock, n
     assert life.expected == told(events)
 
 
+async def test_a_run_of_a_schedule_is_told_as_any_other(mock_clock: trio.abc.Clock) -> None:
+    """Requested by the clock, after a wait for the run before, or by hand; a time that comes to nothing makes no event."""
+    jobs = declared()
+    jobs.every("busy", 30, "work", overlap="queue")
+    events = listening(jobs)
+
+    async with simulate(jobs) as world:
+        world.script("work", [Sleep(100), Return(), Return(), Return()])
+        await world.advance(seconds=135)  # due at 30, 60, 90 and 120; the first one ends at 130
+        await jobs.schedules.pause("busy")
+        by_hand = await jobs.schedules.trigger("busy")
+        await world.until_idle()
+
+    ended = [*START, "succeeded 1 succeeded"]
+    assert [*ended * 3] == told(events)
+    assert "work" == events[0].task
+    assert by_hand == events[-1].run_id
+    assert 3 == len({e.run_id for e in events})
+
+
 def test_every_kind_of_event_is_tried() -> None:
     """The lives above meet every kind there is, but for a lost lease, which no runtime of today loses."""
     met = {EventKind(line.split()[0]) for life in LIVES.values() for line in life.expected}

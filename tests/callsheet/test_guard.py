@@ -70,6 +70,43 @@ def object_of(action: Action, waits: str, ended: str) -> str:
     }[action]
 
 
+async def test_schedules_are_guarded_by_their_task(autojump_clock: trio.abc.Clock, memory: Place) -> None:
+    """Whoever may not read or steer a task is neither told of its schedules nor has any changed, or made."""
+    keeper = Doorkeeper()
+    jobs = guarded(keeper)
+    async with open_house(memory, jobs) as runtime:
+        await jobs.schedules.every("mine", 3_600, "ok", "canary-payload")
+        await jobs.schedules.every("theirs", 3_600, "long", "canary-payload")
+        keeper.rule = lambda access: access.task in (None, "ok")
+        before = await runtime.read(lambda reader: reader.schedules())
+
+        schedules = jobs.schedules
+        for call in (
+            lambda: schedules.get("theirs"),
+            lambda: schedules.history("theirs"),
+            lambda: schedules.preview("theirs"),
+            lambda: schedules.pause("theirs"),
+            lambda: schedules.resume("theirs"),
+            lambda: schedules.trigger("theirs"),
+            lambda: schedules.delete("theirs"),
+            lambda: schedules.every("new", 60, "long"),
+            lambda: schedules.every("theirs", 60, "ok"),  # whose it was counts too
+        ):
+            with pytest.raises(PolicyDenied):
+                await call()
+
+        assert before == await runtime.read(lambda reader: reader.schedules())
+        assert ["mine"] == [each.key for each in await schedules.list()]
+        assert [("mine", None)] == [(each.key, each.payload) for each in (await jobs.snapshot()).schedules]
+        keeper.rule = lambda access: access.action == Action.ENQUEUE
+        with pytest.raises(PolicyDenied):
+            await schedules.every("mine", 60, "ok")
+        keeper.rule = lambda access: access.action == Action.STEER
+        with pytest.raises(PolicyDenied):
+            await schedules.trigger("mine")
+        keeper.rule = lambda _access: True
+
+
 # ---------------------------------------------------------------- the table
 
 

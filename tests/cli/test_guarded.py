@@ -24,6 +24,7 @@ def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done
     async def request() -> None:
         async with open_runtime(tmp_path / "jobs.db", guarded_board.jobs):
             await guarded_board.jobs.enqueue("note", run_id="first", delay=3_600)
+            await guarded_board.jobs.schedules.every("daily", 86_400, "note")
 
     trio.run(request)
     return lambda *arguments: call(
@@ -36,8 +37,22 @@ CHANGES = [
     ["runs", "cancel", "first"],
     ["runs", "cancel", "--all", "--yes"],
     ["queues", "pause", "guarded-jobs"],
+    ["schedules", "every", "hourly", "1h", "note"],
+    ["schedules", "pause", "daily"],
+    ["schedules", "trigger", "daily"],
+    ["schedules", "delete", "daily"],
 ]
-READS = [["runs", "list"], ["runs", "show", "first"], ["runs", "why", "first"], ["queues"], ["snapshot"]]
+READS = [
+    ["runs", "list"],
+    ["runs", "show", "first"],
+    ["runs", "why", "first"],
+    ["queues"],
+    ["snapshot"],
+    ["schedules", "list"],
+    ["schedules", "show", "daily"],
+    ["schedules", "history", "daily"],
+    ["schedules", "preview", "daily"],
+]
 
 
 def test_who_may_look_may_not_change(typed: Callable[..., Done]) -> None:
@@ -45,8 +60,8 @@ def test_who_may_look_may_not_change(typed: Callable[..., Done]) -> None:
     statuses = [typed(*each, "--subject", "cli:bob").status for each in READS]
     done = [typed(*each, "--subject", "cli:bob") for each in CHANGES]
 
-    assert [0] * 5 == statuses
-    assert [77] * 4 == [each.status for each in done]
+    assert [0] * 9 == statuses
+    assert [77] * 8 == [each.status for each in done]
     assert said(done[0], "cli:bob", "only ada changes anything")
     assert said(done[2], "only ada changes anything")
     assert ["scheduled"] == [each["status"] for each in typed("runs", "list", "--json").lines]
@@ -62,7 +77,7 @@ def test_who_may_do_nothing_is_told_nothing(typed: Callable[..., Done]) -> None:
 
 def test_who_may_do_everything_does(typed: Callable[..., Done]) -> None:
     """The subject is the one that is named."""
-    assert [0] * 4 == [typed(*each, "--subject", "cli:ada").status for each in CHANGES]
+    assert [0] * 8 == [typed(*each, "--subject", "cli:ada").status for each in CHANGES]
 
 
 def test_what_may_not_be_canceled_is_told_once(typed: Callable[..., Done], tmp_path: Path) -> None:

@@ -28,8 +28,14 @@ def is_harmless(text: str) -> bool:
 @pytest.fixture
 def hostile(store: Path) -> Path:
     """A database in which somebody edited names, too, that no call of ours would take."""
+    with callboard.jobs.client(store) as client:
+        client.schedules.every("hourly", 3_600, "send")
     db = apsw.Connection(str(store))
-    for what in ("lanes set task = ? where task = 'send'", "runs set trace_id = ? where id = 'run-b'"):
+    for what in (
+        "schedules set key = ?",
+        "lanes set task = ? where task = 'send'",
+        "runs set trace_id = ? where id = 'run-b'",
+    ):
         db.execute(f"update {what}", (callboard.NASTY,))
     db.execute("update runs set id = ? where id = 'run-a2'", (f"run-{callboard.NASTY}",))
     db.execute("pragma wal_checkpoint(truncate)").fetchall()
@@ -49,6 +55,7 @@ def hostile(store: Path) -> Path:
         ["runs", "wait", "never"],
         ["snapshot"],
         ["queues"],
+        ["schedules", "list"],
         ["doctor"],
     ],
     ids=" ".join,

@@ -33,6 +33,8 @@ COMMANDS: Final = {
     "queues": ["queues"],
     "pause": ["queues", "pause", "mail"],
     "snapshot": ["snapshot"],
+    "schedules": ["schedules", "list"],
+    "every": ["schedules", "every", "k", "1h", "echo"],
 }
 
 

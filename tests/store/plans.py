@@ -35,6 +35,7 @@ SORTED: Final = {
 }
 """Statements that may sort what they found, and why that is little."""
 READ_ON: Final = {
+    "from schedules order by jobs, key": "all of them are asked for",
     "where true and true order by id desc limit ?": "no row is passed over",
     "select 1 from runs indexed by suspects where status in (0, 1, 3) and deaths >= 3 limit 1": "the first row will do",
     "select 1 from runs indexed by untimely where timely is null limit 1": "the first row will do",

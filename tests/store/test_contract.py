@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 
 pytest.register_assert_rewrite(
-    "tests.store.contract_suite", "tests.store.queue_suite", "tests.store.telling_suite", "tests.store.pruning_suite"
+    "tests.store.contract_suite",
+    "tests.store.queue_suite",
+    "tests.store.telling_suite",
+    "tests.store.pruning_suite",
+    "tests.store.schedule_suite",
 )
 
 from callsheet.store.memory import MemoryStore  # noqa: E402
@@ -19,10 +23,11 @@ from .contract_suite import Place, StoreContract  # noqa: E402
 from .plans import faults, overheard  # noqa: E402
 from .pruning_suite import PruningContract  # noqa: E402
 from .queue_suite import QueueContract  # noqa: E402
+from .schedule_suite import ScheduleContract  # noqa: E402
 from .telling_suite import TellingContract  # noqa: E402
 
 
-class TestMemory(StoreContract, QueueContract, TellingContract, PruningContract):
+class TestMemory(StoreContract, QueueContract, TellingContract, PruningContract, ScheduleContract):
     @pytest.fixture
     def place(self) -> Place:
         tables = Tables()
@@ -34,7 +39,7 @@ class TestMemory(StoreContract, QueueContract, TellingContract, PruningContract)
         return lambda: MemoryStore(tables, exclusive=False)
 
 
-class TestSqlite(StoreContract, QueueContract, TellingContract, PruningContract):
+class TestSqlite(StoreContract, QueueContract, TellingContract, PruningContract, ScheduleContract):
     @pytest.fixture
     def place(self, tmp_path: Path) -> Place:
         return lambda: SqliteStore(tmp_path / "jobs.db")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -26,16 +27,20 @@ from callsheet.store.contract import (  # noqa: E402
     Renew,
     Rescue,
     SetQueue,
+    SetSchedule,
     Settle,
     Settlement,
     Store,
     Unregister,
 )
+from callsheet.store.errors import MalformedCommand  # noqa: E402
 from callsheet.store.memory import MemoryStore  # noqa: E402
 from callsheet.store.records import (  # noqa: E402
     NO_LIMIT,
     Claimed,
     Clock,
+    Did,
+    Fired,
     Lane,
     Move,
     NewRun,
@@ -44,6 +49,7 @@ from callsheet.store.records import (  # noqa: E402
     Owner,
     Published,
     RunFilter,
+    Schedule,
     Status,
     Verdict,
 )
@@ -146,6 +152,27 @@ publishes = st.builds(
     lambda *said: Publish(tuple(said)),
     *[st.builds(Published, st.sampled_from(("app/main", "app/other")), st.sampled_from((b"{}", b"[]")))] * 2,
 )
+
+
+@st.composite
+def set_schedules(draw: st.DrawFn, inner: bool = False) -> SetSchedule:
+    """A change of a schedule: often by who is right about it, with runs that are new or not, of times noted or not."""
+    key = draw(st.sampled_from(("k", "k", "l")))
+    times = draw(st.lists(numbers, max_size=3, unique=True))
+    runs = draw(
+        st.lists(new_runs(), max_size=2).map(lambda runs: [each for each in runs if each.lane.jobs == ALL[0].jobs])
+    )
+    named_runs = {each.id: evolve(each, schedule_key=key, idempotency_key=None, payload_hash=None) for each in runs}
+    return SetSchedule(
+        draw(st.sampled_from((None, None, 1, 1, 2, 3))),
+        Schedule(ALL[0].jobs, key, b"{}", draw(st.sampled_from((None, 1, 2))), 2, fired=draw(st.integers(0, 2))),
+        () if draw(st.booleans()) else tuple(named_runs.values()),
+        tuple([Fired(n, START, draw(st.sampled_from(Did))) for n in times]),
+        delete=not inner and draw(st.integers(0, 9)) == 0,
+        if_active=None if inner or draw(st.booleans()) else draw(set_schedules(True)),
+    )
+
+
 registers = st.builds(lambda boot_id: Register(Owner(boot_id, 1, "h", START, queues=("q",))), owners)
 told_by_attempts = st.sampled_from((None, None, b"1", b"", b"\xff"))
 ends = st.tuples(numbers, st.sampled_from(VERDICTS), st.sampled_from((0, 0, 0, 0, 0, 0, 1)), told_by_attempts)
@@ -191,6 +218,8 @@ commands: st.SearchStrategy[Any] = st.one_of(
     set_queues,
     prunes,
     publishes,
+    set_schedules(),
+    set_schedules(),
     st.builds(Cancel, numbers.map(named)),
     st.builds(Unregister, owners),
 )
@@ -211,6 +240,8 @@ FILTERS = (
     RunFilter(replay_of=named(3), trace_id="t"),
     RunFilter(trace_id="t", queue=ALL[0].queue),
     RunFilter(replay_of=named(3)),
+    RunFilter(schedule_key="k"),
+    RunFilter(schedule_key="k", trace_id="t"),
     RunFilter(created_from_us=START + 1, created_before_us=START + 3, task="mail"),
     *(RunFilter(status=status) for status in Status),
     *(RunFilter(status=status, jobs="app/main", task="mail") for status in Status),
@@ -233,7 +264,10 @@ def told(desk: Desk) -> object:
             ],
             reader.queues(),
             reader.published(),
+            reader.schedules(),
+            [reader.fires("app/main", key, limit) for key in ("k", "l") for limit in (2, 100)],
             reader.snapshot(limit=5),
+            reader.snapshot(limit=1, where=RunFilter(jobs="app/main")),
         )
     finally:
         reader.close()
@@ -251,7 +285,11 @@ def play(desk: Desk, story: list[Any]) -> list[object]:
             with pytest.raises(ValueError, match="a new run is queued or scheduled"):
                 desk.do(*batch, MALFORMED)
             continue
-        some = desk.do(*batch)
+        try:
+            some = desk.do(*batch)
+        except MalformedCommand:
+            answers.append("malformed")
+            continue
         answers.append(some)
         claimed += [run for each in some if isinstance(each, ClaimedRuns) for run in each.runs]
     return answers

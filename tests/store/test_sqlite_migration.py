@@ -9,17 +9,33 @@ import apsw
 import pytest
 from attrs import evolve
 
-from callsheet.store.contract import Claim, ClaimedRuns, Prune, Pruned, Publish, SetQueue, Settle, Settlement
+from callsheet.store.contract import (
+    Claim,
+    ClaimedRuns,
+    Prune,
+    Pruned,
+    Publish,
+    ScheduleSet,
+    SetQueue,
+    SetSchedule,
+    Settle,
+    Settlement,
+)
 from callsheet.store.errors import OlderSchema, StoreBusy, StoreClosed, StoreUnavailable
 from callsheet.store.records import (
     Count,
+    Did,
+    Fired,
     Lane,
     Move,
+    NewRun,
     Now,
     OutcomeKind,
     Owner,
     Published,
     QueueOverride,
+    RunFilter,
+    Schedule,
     Status,
     Verdict,
 )
@@ -28,6 +44,7 @@ from callsheet.store.sqlite import SqliteStore, migration, schema
 OWNER = Owner("boot-b", 7, "host", 1_700_000_000_000_000)
 NOW = Now(9, 9)
 MAIL = Lane("app/main", "app/main-jobs", "mail", "1")
+KEPT = Schedule("app/main", "k", b"{}", 8, 8, version=1, created_us=9, updated_us=9)
 
 SCHEMA_1 = """
 create table meta(name text primary key not null, value int not null) without rowid, strict;
@@ -148,7 +165,23 @@ create table queues(queue text primary key not null, paused int not null, concur
 update meta set value = 2;
 """
 """The tables of schema 2: to the letter those that it made in an empty database. Never changed, either."""
-OLDER = {1: SCHEMA_1, 2: SCHEMA_2}
+SCHEMA_3 = f"""
+{SCHEMA_2}
+alter table runs add column trace_context text;
+-- how many ended runs were forgotten
+create table pruned(lane int not null, status int not null, n int not null,
+    primary key (lane, status)) without rowid, strict;
+
+-- what the last runtime that ran a Jobs instance said of it
+create table definitions(jobs text primary key not null, body blob not null, published_us int not null) strict;
+
+-- retention, where ids do not tell when their runs were created
+create index ended_untimely on runs(lane, status, ended_us) where status >= 4 and timely is null;
+
+update meta set value = 3 where name = 'schema';
+"""
+"""The tables of schema 3: never changed, either."""
+OLDER = {1: SCHEMA_1, 2: SCHEMA_2, 3: SCHEMA_3}
 
 
 @pytest.fixture(params=OLDER)
@@ -208,6 +241,7 @@ def works(store: SqliteStore) -> None:
     assert {None} == {each and each.run.trace_context for each in histories.values()}
     assert {each.n for each in reader.counts()} == {1}
     assert (reader.queues(), reader.published(), reader.snapshot(limit=1).pruned) == ((), (), ())
+    assert (reader.schedules(), reader.fires("app/main", "k", 9)) == ((), ())
     said, limited = store.write(
         [
             SetQueue(MAIL.queue, global_limit=2),
@@ -234,6 +268,18 @@ def works(store: SqliteStore) -> None:
     assert reader.published() == (Published("app/main", b"{}", 9),)
     assert reader.snapshot(limit=9).pruned == (Count(MAIL, Status.SUCCEEDED, 1),)
     assert reader.get("02J") is None
+    fired = Fired(7, 9, Did.REQUESTED, "04J")
+    run = NewRun("04J", MAIL, b"{}", 9, schedule_key="k", nominal_us=7)
+    scheduled, again = store.write(
+        [
+            SetSchedule(None, Schedule("app/main", "k", b"{}", 8, 8), (run,), (fired,)),
+            SetSchedule(1, Schedule("app/main", "k", b"{}", 9, 9), if_active=SetSchedule(1, KEPT)),
+        ],
+        NOW,
+    )
+    assert (scheduled, again) == (ScheduleSet(True, KEPT), ScheduleSet(True, KEPT, active=True))
+    assert (reader.schedules(), reader.fires("app/main", "k", 9)) == ((KEPT,), (fired,))
+    assert [each.id for each in reader.list(RunFilter(schedule_key="k"), limit=9)] == ["04J"]
     reader.close()
 
 
@@ -301,10 +347,10 @@ def test_who_opens_without_the_lock_does_not_migrate_under_a_runtime(old: Path, 
         client.open(OWNER)
 
     assert str(refusal.value) == (
-        f"{old} has schema {began}, this release needs 3, and process 4711 of an older release runs the jobs of it: "
+        f"{old} has schema {began}, this release needs 4, and process 4711 of an older release runs the jobs of it: "
         "upgrade and restart that one first"
     )
-    assert (tables(old), versions(old)) == (before, (began, began))
+    assert (tables(old), versions(old)) == (before, (began, min(began, 2)))
     with pytest.raises(StoreClosed):
         client.write([], NOW)
     lock.release()
@@ -333,12 +379,12 @@ def test_p1_a_migration_that_fails_leaves_the_old_database(
     """Not half of it is there, and nobody holds the lock; the next try does it."""
     before = tables(old)
     with monkeypatch.context() as patch:
-        patch.setitem(migration.STEPS, 3, migration.STEPS[3] + "insert into nowhere values (1);")
+        patch.setitem(migration.STEPS, 4, migration.STEPS[4] + "insert into nowhere values (1);")
         store = SqliteStore(old, exclusive=exclusive)
         with pytest.raises(StoreUnavailable, match="no such table: nowhere: nothing was stored"):
             store.open(OWNER)
 
-    assert (tables(old), versions(old)) == (before, (began, began))
+    assert (tables(old), versions(old)) == (before, (began, min(began, 2)))
     store.open(OWNER)
     works(store)
     store.close()
@@ -354,7 +400,7 @@ def test_an_older_database_that_somebody_writes(old: Path, began: int) -> None:
 
     other.execute("rollback")
     other.close()
-    assert versions(old) == (began, began)
+    assert versions(old) == (began, min(began, 2))
     opened(old, busy_s=0).close()
 
 

@@ -23,6 +23,8 @@ from callsheet.store.contract import (
     Prune,
     Pruned,
     Register,
+    ScheduleSet,
+    SetSchedule,
     Settle,
     Settlement,
     Store,
@@ -31,7 +33,9 @@ from callsheet.store.memory import MemoryStore
 from callsheet.store.records import (
     FINAL,
     Clock,
+    Did,
     Error,
+    Fired,
     Lane,
     Move,
     NewRun,
@@ -39,6 +43,7 @@ from callsheet.store.records import (
     OutcomeKind,
     Owner,
     RunFilter,
+    Schedule,
     Status,
     Verdict,
 )
@@ -68,6 +73,7 @@ FILTERS: dict[str, tuple[Any, ...]] = {
     "idempotency_key": ("key-3",),
     "trace_id": ("trace-1",),
     "replay_of": ("run-1",),
+    "schedule_key": ("key-1",),
     "created_from_us": (NOW.steady_us - 3 * HOUR_US,),
     "created_before_us": (NOW.steady_us - HOUR_US,),
 }
@@ -95,7 +101,7 @@ def new(n: int, lane: Lane, all_told: bool) -> NewRun:
     elif n > 36:
         waits = {"clock": Clock.STEADY, "due_us": NOW.steady_us + n}
     key = {"idempotency_key": f"key-{n}", "payload_hash": b"h"}
-    marks = {"trace_id": f"trace-{n % 2}", "replay_of": f"run-{n % 2}"}
+    marks = {"trace_id": f"trace-{n % 2}", "replay_of": f"run-{n % 2}", "schedule_key": f"key-{n % 2}"}
     return NewRun(f"{begins}-{n}", lane, b"{}", created_us, **marks, **key, **waits)
 
 
@@ -193,6 +199,9 @@ def test_what_else_is_read_goes_through_an_index(store: SqliteStore, said: dict[
     reader.get("run-0")
     reader.snapshot(limit=100)
     reader.published()
+    reader.schedules()
+    reader.schedules("app/main")
+    reader.fires("app/main", "key-1", 9)
     for clock in Clock:
         reader.upcoming(clock, 0, 2 * NOW.steady_us, 3)
 
@@ -212,7 +221,31 @@ def test_a_prune_goes_through_an_index(store: SqliteStore, said: dict[str, Any])
     assert faults(said) == []
 
 
-@pytest.mark.parametrize("index", ["run_by_id", "ended_untimely", "by_lane", "running", "by_trace", "by_origin"])
+def test_a_schedule_goes_through_an_index(store: SqliteStore, said: dict[str, Any]) -> None:
+    """When it is changed, and when it is asked whether one of its runs has not ended, of however many."""
+    schedule = Schedule("app/main", "key-1", b"{}", 1, 1)
+    said.clear()
+
+    made, changed, gone = store.write(
+        [
+            SetSchedule(None, schedule, fired=tuple([Fired(n, 1, Did.MISSED) for n in range(150)])),
+            SetSchedule(1, schedule, (), (Fired(999, 1, Did.MISSED),), if_active=SetSchedule(1, schedule)),
+            SetSchedule(1, schedule, delete=True),
+        ],
+        NOW,
+    )
+
+    assert isinstance(changed, ScheduleSet)
+    assert (changed.active, gone) == (True, ScheduleSet(True, None))
+    assert isinstance(made, ScheduleSet)
+    assert sum("from runs indexed by scheduled_active" in each for each in said) == 1
+    assert sum("delete from fires" in each for each in said) == 2
+    assert faults(said) == []
+
+
+@pytest.mark.parametrize(
+    "index", ["run_by_id", "ended_untimely", "by_lane", "running", "by_trace", "by_origin", "by_schedule"]
+)
 def test_a_missing_index_is_noticed(store: SqliteStore, said: dict[str, Any], index: str) -> None:
     """What these tests look at tells whether there is one."""
     without = "\n".join(line for line in CREATE.splitlines() if f"index {index} on" not in line)

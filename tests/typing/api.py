@@ -5,7 +5,7 @@ Rule: use the package as a user would, and say with `assert_type` what must come
 """
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import assert_type
 
@@ -62,6 +62,11 @@ def halve(n: int, ctx: callsheet.SyncContext) -> float:
 
 
 assert_type(halve, callsheet.Task[int, float])
+
+jobs.every("hourly", timedelta(hours=1), double, 2, first="now", start=datetime.now(UTC))
+jobs.cron("daily", "0 9 * * *", "double", 2, tz="Europe/Berlin", max_attempts=3)
+jobs.every("wrong", "1h", double, 2)  # type: ignore[arg-type]
+jobs.every("wrong", 60, double, 2, frist="now")  # type: ignore[call-arg]
 
 jobs.task("wrong", on_crash="ignore")  # type: ignore[arg-type]
 jobs.task("wrong", qeueu="mail")  # type: ignore[call-arg]
@@ -148,6 +153,18 @@ async def use() -> None:
         assert_type((await jobs.runs.list(status="queued")).next, str | None)
         assert_type(await jobs.runs.wait(result.run_id, timeout=1), callsheet.Run)
         await jobs.enqueue("double", {"any": "thing"}, priority=1)
+        said = await jobs.schedules.every("k", timedelta(hours=1), double, 2, misfire="all", overlap="queue", jitter=5)
+        assert_type(said, callsheet.ScheduleState)
+        assert_type(said.next_at, datetime | None)
+        assert_type(said.misfire, callsheet.Misfire)
+        await jobs.schedules.cron("k", "0 9 * * *", "double", 2, tz="Europe/Berlin", overlap=callsheet.Overlap.ALLOW)
+        await jobs.schedules.every("k", 60, double, 2, jiter=5)  # type: ignore[call-arg]
+        await jobs.schedules.every("k", 60, double, 2, misfire="some")  # type: ignore[arg-type]
+        assert_type(await jobs.schedules.list(), tuple[callsheet.ScheduleState, ...])
+        assert_type(await jobs.schedules.history("k", limit=5), tuple[callsheet.FiredTime, ...])
+        assert_type((await jobs.schedules.history("k"))[0].did, callsheet.Did)
+        assert_type(await jobs.schedules.preview("k"), tuple[datetime, ...])
+        assert_type(await jobs.schedules.trigger("k"), str)
         await jobs.enqueue(double, 2)
         await jobs.enqueue(double, "2")  # type: ignore[misc]
         await jobs.enqueue(double)  # type: ignore[call-overload]
@@ -230,6 +247,10 @@ def from_outside(at: datetime) -> None:
         assert_type(client.runs.cancel_all(task="double"), callsheet.BulkResult)
         assert_type(client.runs.explain(result.run_id).reason, callsheet.Reason)
         assert_type(client.queues.pause("mail"), callsheet.QueueState)
+        assert_type(client.schedules.every("k", 60, double, 2), callsheet.ScheduleState)
+        client.schedules.every("k", 60, double, 2, jiter=5)  # type: ignore[call-arg]
+        assert_type(client.schedules.trigger("k"), str)
+        assert_type(client.snapshot().schedules, tuple[callsheet.ScheduleState, ...])
         client.queues.set("mail", concurrency="2")  # type: ignore[arg-type]
         assert_type(client.snapshot().wake_path, str | None)
         assert_type(client.config.queue.concurrency, int)
@@ -250,6 +271,7 @@ async def from_another_loop() -> None:
         assert_type(await client.runs.wait(result.run_id, timeout=1), callsheet.Run)
         await client.runs.list(taks="double")  # type: ignore[call-arg]
         assert_type(await client.queues.pause("mail"), callsheet.QueueState)
+        assert_type(await client.schedules.pause("k"), callsheet.ScheduleState)
         assert_type((await client.snapshot()).wake_path, str | None)
         assert_type(await client.definitions(), tuple[callsheet.Definition, ...])
         client.runs.get(result.run_id)  # type: ignore[unused-awaitable]
