@@ -192,5 +192,6 @@ class Seams:
         )
 
     def now(self) -> Now:
-        """One reading of both clocks."""
-        return Now(self.clock.steady_us(), self.clock.wall_us())
+        """One reading of both clocks; the steady one last, so that nothing that is due on the wall clock seems early on it."""
+        wall_us = self.clock.wall_us()
+        return Now(self.clock.steady_us(), wall_us)

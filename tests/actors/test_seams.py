@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from time import sleep
+from threading import Lock
 
 import trio
 import trio.testing
@@ -77,16 +77,18 @@ async def test_a_seed_repeats_ids_and_chance() -> None:
 
 
 async def test_p7_the_steady_clock_is_not_behind_the_wall_clock(mock_clock: trio.testing.MockClock) -> None:
-    """Whatever passes while both are read at open: no run that is due on the wall clock starts before, on the steady one."""
+    """Whatever passes while both are read: no run that is due on the wall clock starts before, on the steady one."""
 
     def slow() -> int:
         read_ns = int(trio.current_time() * 1e9)
         mock_clock.jump(1)
         return read_ns
 
-    clock = SystemClock(slow)
+    seams = Seams.seeded(1, wall_ns=slow)
 
-    assert int(trio.current_time() * 1e6) <= clock.steady_us()
+    assert int(trio.current_time() * 1e6) <= seams.clock.steady_us()
+    now = seams.now()
+    assert now.wall_us <= now.steady_us - 1_000_000
 
 
 async def test_the_steady_clock_follows_trio_and_the_wall_clock_its_owner(autojump_clock: trio.abc.Clock) -> None:
@@ -117,10 +119,12 @@ def test_ids_for_threads_are_made_one_at_a_time() -> None:
     """No two threads are given one id, whatever they are in the middle of."""
     inside: list[int] = []
     met: list[int] = []
+    other = Lock()
+    other.acquire()
 
     def bits(n: int) -> int:
         inside.append(n)
-        sleep(0.0001)  # long enough for any other thread to come by
+        other.acquire(timeout=0.0001)  # lets any other thread come by
         met.append(len(inside))
         inside.pop()
         return len(met)
