@@ -387,7 +387,7 @@ def test_the_page_during_the_demonstration(browser: Browser) -> None:
         "--seed",
         "7",
         "--runs",
-        "150",  # fewer than the page keeps: the run that is watched stays in sight
+        "115",  # fewer than a snapshot has: the run that is watched is in sight whenever the page comes back
     ]
     environment = {**os.environ, "COLUMNS": "250", "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
