@@ -24,6 +24,7 @@ from .cadence import MAX_TIMES, Cadence, Every, cadence_of, next_after
 
 if TYPE_CHECKING:
     from ..actors.seams import Seams
+    from ..store.records import Schedule
     from ..task import Task
 
 V = TypeVar("V", bound=StrEnum)
@@ -234,3 +235,11 @@ def from_body(body: bytes) -> Plan:
         overlap=Overlap(told["overlap"]),
         **{name: told[name] for name in _PLAIN},
     )
+
+
+def plan_said(schedule: Schedule) -> Plan | None:
+    """What a stored schedule says; None where it was said to another release, and this one cannot read it."""
+    try:
+        return from_body(schedule.body)
+    except (ValueError, LookupError, TypeError):
+        return None

@@ -25,7 +25,7 @@ from ..store.errors import CallsheetError
 from ..store.records import Clock, Lane, NewRun, Schedule
 from ..supervisor import paths
 from . import decide
-from .plan import Plan, from_body
+from .plan import Plan, plan_said
 
 if TYPE_CHECKING:
     from ..jobs import Jobs
@@ -204,7 +204,7 @@ class Planner(Actor[PlannerMessage]):
                 self._runtime.planned.said.add(jobs.identity)
                 continue
             for each in stored.values():
-                self._keep(jobs, each, _read_plan(each))
+                self._keep(jobs, each, plan_said(each))
 
     async def _declare(self, jobs: Jobs, plan: Plan, was: Schedule | None) -> None:
         """What the code declares holds from now on."""
@@ -215,7 +215,7 @@ class Planner(Actor[PlannerMessage]):
             if was is None:
                 after, holds = decide.born(plan, jobs.identity, now_us), plan
             else:
-                after, holds = decide.said_again(was, _read_plan(was), plan, now_us)
+                after, holds = decide.said_again(was, plan_said(was), plan, now_us)
             if was is not None and after == was:
                 self._keep(jobs, was, holds)
                 return
@@ -227,7 +227,7 @@ class Planner(Actor[PlannerMessage]):
 
     async def _adopt(self, jobs: Jobs, each: Schedule) -> None:
         """One that the code does not declare: made by a call, or declared no more."""
-        plan = _read_plan(each)
+        plan = plan_said(each)
         if plan is not None and plan.origin == "code" and not each.orphaned:
             answer = await self._write(SetSchedule(each.version, evolve(each, orphaned=True)))
             if answer.schedule is None:
@@ -315,13 +315,6 @@ def run_of(jobs: str, plan: Plan, nominal_us: int, port: Port) -> NewRun:
         nominal_us=nominal_us,
         at_most_once=plan.at_most_once,
     )
-
-
-def _read_plan(schedule: Schedule) -> Plan | None:
-    try:
-        return from_body(schedule.body)
-    except (ValueError, LookupError, TypeError):
-        return None
 
 
 def _by_due(each: _Known) -> tuple[int, str]:

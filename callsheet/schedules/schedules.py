@@ -22,7 +22,7 @@ from ..store.contract import ScheduleSet, SetSchedule
 from ..store.records import FIRES_KEPT, Did, Fired, Schedule, instant
 from . import cadence, decide
 from .cadence import Cadence, Cron, Every
-from .plan import Misfire, Overlap, Plan, ScheduleOptions, from_body, plan_of
+from .plan import Misfire, Overlap, Plan, ScheduleOptions, plan_of, plan_said
 from .planner import run_of
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ class Schedules:
             raise _declared(key)
         while True:
             was = await self._stored(plan.key)
-            before = None if was is None else _plan(was)
+            before = None if was is None else plan_said(was)
             now_us = port.seams.clock.wall_us()
             if was is None:
                 after, holds = decide.born(plan, jobs.identity, now_us), plan
@@ -250,7 +250,7 @@ class Schedules:
 
     async def _find(self, action: Action, key: str) -> tuple[Schedule, Plan]:
         found = await self._stored(check_name(key, "schedule key", slash=True))
-        plan = None if found is None else _plan(found)
+        plan = None if found is None else plan_said(found)
         guard.require(self._jobs, action, task=None if plan is None else plan.task)  # before it is told what there is
         if found is None or plan is None:
             raise ScheduleNotFound(self._jobs.identity, key)
@@ -259,7 +259,7 @@ class Schedules:
 
 def states(jobs: Jobs, found: Iterable[Schedule]) -> tuple[ScheduleState, ...]:
     """What is shown of those of `jobs` that this release can read, and whoever we act for may."""
-    mine = [(each, plan) for each in found if each.jobs == jobs.identity and (plan := _plan(each)) is not None]
+    mine = [(each, plan) for each in found if each.jobs == jobs.identity and (plan := plan_said(each)) is not None]
     return tuple([state_of(each, plan) for each, plan in mine if guard.may_see(jobs, plan.task)])
 
 
@@ -304,10 +304,3 @@ def _told(each: Fired) -> FiredTime:
 
 def _at(us: int | None) -> datetime | None:
     return None if us is None else instant(us)
-
-
-def _plan(schedule: Schedule) -> Plan | None:
-    try:
-        return from_body(schedule.body)
-    except (ValueError, LookupError, TypeError):
-        return None
