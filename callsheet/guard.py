@@ -50,7 +50,7 @@ class Action(StrEnum):
     CANCEL = "cancel"
     REPLAY = "replay"
     STEER = "steer"
-    """Pause, resume or limit a queue; unpark a task."""
+    """Pause, resume or limit a queue; unpark a task; make, change, pause, resume, trigger or delete a schedule."""
 
 
 @frozen
@@ -117,10 +117,11 @@ def require(
     run: Run | None = None,
     run_id: str | None = None,
     queue: str | None = None,
+    schedule: str | None = None,
 ) -> None:
     """Raise PolicyDenied unless there is no policy, or it allows this; see `Guard.denial`."""
     if jobs.policy is not None:
-        denied = jobs.policy.denial(action, task=task, run=run, run_id=run_id, queue=queue)
+        denied = jobs.policy.denial(action, task=task, run=run, run_id=run_id, queue=queue, schedule=schedule)
         if denied is not None:
             raise denied
 
@@ -132,7 +133,12 @@ def may_read(jobs: Jobs, run: Run) -> bool:
 
 def may_see(jobs: Jobs, task: str) -> bool:
     """Whether whoever we act for may read what is stored of this task of `jobs`, beside its runs."""
-    return jobs.policy is None or jobs.policy.denial(Action.READ, task=task) is None
+    return may_do(jobs, Action.READ, task)
+
+
+def may_do(jobs: Jobs, action: Action, task: str) -> bool:
+    """Whether whoever we act for may do this with what is stored of this task of `jobs`, beside its runs."""
+    return jobs.policy is None or jobs.policy.denial(action, task=task) is None
 
 
 @define(eq=False)
@@ -151,11 +157,13 @@ class Guard:
         run: Run | None = None,
         run_id: str | None = None,
         queue: str | None = None,
+        schedule: str | None = None,
     ) -> PolicyDenied | None:
         """
         Why whoever we act for may not do this; None where it may.
 
-        task, run_id, queue: as they were asked for. run: what is stored of it, where it is.
+        task, run_id, queue, schedule: as they were asked for; with a schedule the task is what is stored of it. run: what is
+        stored of it, where it is.
         """
         subject, name = subject_of(), task if run is None else run.task
         known = self.jobs.aliases.get(name or "")
@@ -164,7 +172,7 @@ class Guard:
         reason, cause = self._answer(access)
         if reason is None:
             return None
-        denied = PolicyDenied(subject, action, self._what(action, task, run_id, queue), reason)
+        denied = PolicyDenied(subject, action, self._what(action, task, run_id, queue, schedule), reason)
         denied.__cause__ = cause
         return denied
 
@@ -196,11 +204,16 @@ class Guard:
         told = "the policy of %s %s when it was asked about %s: denied, as is all that it does not answer with a bool or a text"
         _log.error(told, access.jobs, kind, access.action, exc_info=error)
 
-    def _what(self, action: Action, task: str | None, run_id: str | None, queue: str | None) -> str:
+    def _what(
+        self, action: Action, task: str | None, run_id: str | None, queue: str | None, schedule: str | None
+    ) -> str:
         if run_id is not None:
             return f"run {shown(run_id)}"
         if queue is not None:
             return f"queue {shown(queue)}"
+        if schedule is not None:
+            of = f"schedule {shown(schedule)}"
+            return f"runs of {of}" if action is Action.ENQUEUE else of
         of = self.jobs.identity if task is None else f"task {shown(task)}"
         return of if action in (Action.ENQUEUE, Action.STEER) else f"runs of {of}"
 

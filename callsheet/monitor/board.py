@@ -59,7 +59,7 @@ class Board:
     _runs: OrderedDict[str, tuple[int, str]] = field(factory=OrderedDict)
     """By id: revision and JSON, the latest change last."""
     _parts: dict[str, tuple[int, str]] = field(factory=dict)
-    """`tree`, `queues`, `stats`."""
+    """`tree`, `queues`, `stats`, `schedules`."""
 
     def put_runs(self, rows: Iterable[Row]) -> None:
         """These runs changed. What did not change after all is no news."""

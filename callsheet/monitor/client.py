@@ -25,7 +25,22 @@ from ..store.errors import StoreError
 from .board import encode
 from .desk import carry_out, failure
 from .feed import Feed
-from .messages import Ack, BadMessage, CancelRun, Hello, Message, Order, ReplayRun, RequestId, ShowRun, parse
+from .messages import (
+    Ack,
+    BadMessage,
+    CancelRun,
+    Hello,
+    Message,
+    Order,
+    PauseSchedule,
+    ReplayRun,
+    RequestId,
+    ResumeSchedule,
+    ShowRun,
+    ShowSchedule,
+    TriggerSchedule,
+    parse,
+)
 from .rows import Row
 from .sight import Sight
 
@@ -140,7 +155,15 @@ class Client:
                 raise BadMessage("unexpected", "hello comes once")
             case Ack(rev):
                 self._acknowledge(rev)
-            case CancelRun() | ReplayRun() | ShowRun():
+            case (
+                CancelRun()
+                | ReplayRun()
+                | ShowRun()
+                | PauseSchedule()
+                | ResumeSchedule()
+                | TriggerSchedule()
+                | ShowSchedule()
+            ):
                 await self._order(message, nursery)
             case _:
                 assert_never(message)
@@ -168,7 +191,7 @@ class Client:
     async def _carry_out(self, order: Order) -> None:
         answer = await carry_out(self.feed.runtime, order, self.peer)
         self._under_way.discard(order.id)
-        if not isinstance(order, ShowRun):  # looking again is harmless, and its answer is long
+        if not isinstance(order, ShowRun | ShowSchedule):  # looking again is harmless, and its answer is long
             self._done[order.id] = (order, answer)
             if len(self._done) > MAX_REMEMBERED:
                 self._done.popitem(last=False)

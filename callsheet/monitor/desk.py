@@ -14,16 +14,31 @@ from functools import partial
 from typing import Any, Final, assert_never
 
 from ..actors.journal import Overloaded
-from ..errors import InvalidOption, PolicyDenied, RunNotFinished, RunNotFound, ShuttingDown
+from ..errors import InvalidOption, PolicyDenied, RunNotFinished, RunNotFound, ScheduleNotFound, ShuttingDown, shown
 from ..guard import Action, acting_as, require
 from ..jobs import Jobs
 from ..runtime import Runtime
+from ..schedules.plan import plan_said
+from ..schedules.schedules import ScheduleState, to_come
 from ..store.contract import Reader
 from ..store.errors import CallsheetError, StoreError
-from ..store.records import History, Status
-from .messages import CancelRun, Order, ReplayRun, RequestId, ShowRun
+from ..store.records import Fired, History, Schedule, Status
+from .messages import (
+    CancelRun,
+    Order,
+    PauseSchedule,
+    ReplayRun,
+    RequestId,
+    ResumeSchedule,
+    RunOrder,
+    ScheduleOrder,
+    ShowRun,
+    ShowSchedule,
+    TriggerSchedule,
+)
 from .rows import Row, details
-from .sight import SUBJECT, guarded_elsewhere
+from .sight import SUBJECT, guarded_elsewhere, has_task, rights_of
+from .timetable import MAX_COMING, MAX_GONE, posted, schedule_details, schedule_row
 
 _log = logging.getLogger("callsheet.monitor")
 
@@ -31,6 +46,7 @@ _log = logging.getLogger("callsheet.monitor")
 CODES: Final[dict[type[Exception], str]] = {
     PolicyDenied: "denied",
     RunNotFound: "not_found",
+    ScheduleNotFound: "not_found",
     RunNotFinished: "not_finished",
     ShuttingDown: "shutting_down",
     Overloaded: "overloaded",
@@ -43,14 +59,18 @@ ACTIONS: Final[dict[type[Order], Action]] = {
     ShowRun: Action.READ,
     CancelRun: Action.CANCEL,
     ReplayRun: Action.REPLAY,
+    ShowSchedule: Action.READ,
+    PauseSchedule: Action.STEER,
+    ResumeSchedule: Action.STEER,
+    TriggerSchedule: Action.STEER,
 }
 
 
 class NotHere(CallsheetError):
-    """The run belongs to a Jobs instance that this runtime does not run."""
+    """It belongs to a Jobs instance that this runtime does not run."""
 
-    def __init__(self, run_id: str, jobs: str) -> None:
-        super().__init__(f"run {run_id} belongs to {jobs}, which this runtime does not run: steer it where it runs")
+    def __init__(self, what: str, jobs: str) -> None:
+        super().__init__(f"{what} belongs to {jobs}, which this runtime does not run: steer it where it runs")
 
 
 async def carry_out(runtime: Runtime, order: Order, peer: str) -> Row:
@@ -76,6 +96,15 @@ def failure(request_id: RequestId | None, code: str, message: str) -> Row:
 
 
 async def _do(runtime: Runtime, order: Order, peer: str) -> dict[str, Any]:
+    if isinstance(order, RunOrder):
+        return await _do_with_run(runtime, order, peer)
+    return await _do_with_schedule(runtime, order, peer)
+
+
+# -- runs
+
+
+async def _do_with_run(runtime: Runtime, order: RunOrder, peer: str) -> dict[str, Any]:
     history = await runtime.read(partial(_find, order.run_id, runtime.jobs))
     if history is None:
         for each in runtime.jobs:  # it could be of any of them: who may do nothing is not told what there is not
@@ -112,4 +141,56 @@ def _jobs_of(runtime: Runtime, history: History) -> Jobs:
     for jobs in runtime.jobs:
         if jobs.identity == identity:
             return jobs
-    raise NotHere(history.run.id, identity)
+    raise NotHere(f"run {history.run.id}", identity)
+
+
+# -- schedules
+
+
+async def _do_with_schedule(runtime: Runtime, order: ScheduleOrder, peer: str) -> dict[str, Any]:
+    found = await runtime.read(partial(_find_schedule, order.jobs, order.key, runtime.jobs))
+    schedule, gone = (None, ()) if found is None else found
+    plan = None if schedule is None else plan_said(schedule)
+    jobs = next((each for each in runtime.jobs if each.identity == order.jobs), None)
+    if jobs is not None:
+        task = None if plan is None else plan.task
+        require(jobs, ACTIONS[type(order)], task=task, schedule=order.key)
+    elif schedule is None:
+        for each in runtime.jobs:  # as if it were of any of them: who may do nothing is not told which Jobs there are
+            require(each, ACTIONS[type(order)], schedule=order.key)
+    if schedule is None or plan is None:
+        raise ScheduleNotFound(order.jobs, order.key)
+    if isinstance(order, ShowSchedule):
+        rights = rights_of(jobs, plan.task)
+        row = schedule_row(posted(schedule), rights, is_here=has_task(jobs, plan.task))
+        coming = to_come(schedule, plan, runtime.seams.clock.wall_us(), MAX_COMING)
+        return schedule_details(row, schedule, plan, coming, gone)
+    if jobs is None:
+        raise NotHere(f"schedule {shown(order.key)}", order.jobs)
+    match order:
+        case PauseSchedule():
+            _log.info("monitor client %s pauses schedule %s of %s", peer, order.key, order.jobs)
+            return _steered(order, await jobs.schedules.pause(order.key))
+        case ResumeSchedule():
+            _log.info("monitor client %s resumes schedule %s of %s", peer, order.key, order.jobs)
+            return _steered(order, await jobs.schedules.resume(order.key))
+        case TriggerSchedule():
+            _log.info("monitor client %s triggers schedule %s of %s", peer, order.key, order.jobs)
+            run_id = await jobs.schedules.trigger(order.key)
+            return {"jobs": order.jobs, "key": order.key, "run_id": run_id}
+        case _:
+            assert_never(order)
+
+
+def _steered(order: ScheduleOrder, state: ScheduleState) -> dict[str, Any]:
+    return {"jobs": order.jobs, "key": order.key, "paused": state.paused}
+
+
+def _find_schedule(
+    identity: str, key: str, ours: Sequence[Jobs], reader: Reader
+) -> tuple[Schedule, tuple[Fired, ...]] | None:
+    """The schedule and what was done about its last times, unless there is none for us."""
+    if guarded_elsewhere(reader, (identity,), ours):
+        return None
+    found = next((each for each in reader.schedules(identity) if each.key == key), None)
+    return None if found is None else (found, reader.fires(identity, key, MAX_GONE))

@@ -33,6 +33,8 @@ from ..store.contract import (
     Pruned,
     Reader,
     Rescued,
+    ScheduleSet,
+    SetSchedule,
     Settle,
     Settled,
 )
@@ -40,6 +42,7 @@ from ..store.records import Count, Run, RunFilter, Status
 from .board import MAX_CHANGED, Board, Frame, Recent
 from .rows import Row, has_error, queue_rows, row_of, run_row, stats_row, tree_row
 from .sight import Sight, guarded_elsewhere
+from .timetable import Posted, Timetable, schedules_part
 
 Found: TypeAlias = tuple[Sequence[Count], Sequence[tuple[Run, Row]]]
 """The store's counters, and runs with the rows that they make."""
@@ -85,6 +88,7 @@ class Feed:
     """More changed than we note; the next look reads a whole snapshot."""
     _recent: Recent | None = None
     _counts: Sequence[Count] | None = None
+    _timetable: Timetable = field(factory=Timetable)
     _news_s: float = 0.0
     """When there was news last."""
     _called: trio.Event = field(factory=trio.Event)
@@ -93,7 +97,12 @@ class Feed:
 
     def __call__(self, commands: Sequence[Command], answers: Sequence[Answer]) -> None:
         """Called by the journal after each commit."""
-        if not self.watchers or self._lost:
+        if not self.watchers:
+            return
+        if any(type(command) is SetSchedule for command in commands):
+            self._timetable.is_stale = True
+            self._called.set()
+        if self._lost:
             return
         for command, answer in zip(commands, answers, strict=True):
             if type(answer) is Pruned and answer.n:  # which runs are gone is not said
@@ -108,6 +117,12 @@ class Feed:
             if self._lost:
                 break
         if self._changed or self._lost:
+            self._called.set()
+
+    def others_wrote(self) -> None:
+        """Another process wrote to the store: a schedule, perhaps. Of runs the counters tell."""
+        if self.watchers:
+            self._timetable.is_stale = True
             self._called.set()
 
     @contextmanager
@@ -125,6 +140,7 @@ class Feed:
         if not self.watchers:
             self._changed.clear()
             self._lost, self._recent, self._counts = False, None, None
+            self._timetable = Timetable()
             self.board.forget_runs()
 
     def ask(self) -> None:
@@ -161,7 +177,7 @@ class Feed:
         while True:
             while not any(each.hungry for each in self.watchers):
                 await self._wait_called()
-            if not (self._changed or self._lost):
+            if not (self._changed or self._lost or self._timetable.is_stale):
                 with trio.move_on_after(LOOK_S):
                     await self._wait_called()
             began_s = clock.mono_s()
@@ -202,15 +218,21 @@ class Feed:
         self._keep_nothing_for_nobody()  # the last one may have left while we read
 
     async def _read(self, what: Callable[[Reader], Found]) -> _Seen:
-        ours = self.runtime.jobs
+        ours, timetable = self.runtime.jobs, self._timetable
+        anew = timetable.begin()
 
-        def look(reader: Reader) -> tuple[Found, frozenset[str]]:
-            found = what(reader)
-            return found, guarded_elsewhere(reader, (each.lane.jobs for each in found[0]), ours)
+        def look(reader: Reader) -> tuple[Found, tuple[Posted, ...], frozenset[str]]:
+            found, posted = what(reader), timetable.read(reader) if anew else timetable.posted
+            identities = {each.lane.jobs for each in found[0]} | {each.schedule.jobs for each in posted}
+            return found, posted, guarded_elsewhere(reader, identities, ours)
 
-        (counts, runs), elsewhere = await self.runtime.read(look)
+        try:
+            (counts, runs), timetable.posted, elsewhere = await self.runtime.read(look)
+        except BaseException:
+            timetable.is_stale |= anew
+            raise
         sight = Sight(ours, elsewhere)
-        return _Seen(counts, sight.rows(runs), sight)
+        return _Seen(counts, sight.rows(runs), sight, timetable)
 
     def _parts(self, seen: _Seen) -> None:
         runtime, sight, self._counts = self.runtime, seen.sight, seen.counts
@@ -218,6 +240,10 @@ class Feed:
         self.board.put_part("stats", stats_row(counts))
         self.board.put_part("queues", queue_rows(sight.slots(runtime.slots), counts))
         self.board.put_part("tree", tree_row(sight.tree(runtime.tree())))
+        timetable, clock = seen.timetable, runtime.seams.clock
+        if timetable.is_news(sight.hidden, clock.wall_us() - clock.steady_us()):
+            rows = sight.schedules(timetable.posted)
+            self.board.put_part("schedules", schedules_part(rows, timetable.ahead_us))
 
     def _tell(self, before: int) -> None:
         now_s = self.runtime.seams.clock.mono_s()
@@ -237,6 +263,7 @@ class _Seen:
     """All of the store's, also those that may not be seen."""
     rows: list[Row]
     sight: Sight
+    timetable: Timetable
 
 
 def changed_by(command: Command, answer: Answer) -> Iterator[str]:
@@ -253,6 +280,9 @@ def changed_by(command: Command, answer: Answer) -> Iterator[str]:
             yield run_id
         case Noted(held=True) if isinstance(command, NoteRunning):
             yield command.run_id
+        case ScheduleSet(done=True, active=active) if isinstance(command, SetSchedule):
+            did = command.if_active if active else command
+            yield from () if did is None else (run.id for run in did.runs)
         case Rescued(runs):
             yield from (run.run_id for run in runs)
         case _:

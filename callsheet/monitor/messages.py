@@ -18,6 +18,9 @@ MAX_MESSAGE: Final = 64 * 1024
 MAX_ID: Final = 64
 MAX_RUN_ID: Final = 128
 MAX_REASON: Final = 1_000
+MAX_JOBS: Final = 257
+"""Characters of `namespace/name`, of which either has 128 bytes at most; a schedule's key has as many."""
+MAX_KEY: Final = 128
 
 RequestId: TypeAlias = str | int
 
@@ -61,7 +64,45 @@ class ShowRun:
     run_id: str
 
 
-Order: TypeAlias = CancelRun | ReplayRun | ShowRun
+@frozen
+class ShowSchedule:
+    """Tell me more about this schedule: the times to come, and what became of the last ones."""
+
+    id: RequestId
+    jobs: str
+    key: str
+
+
+@frozen
+class PauseSchedule:
+    """Request nothing more of this schedule until it is resumed."""
+
+    id: RequestId
+    jobs: str
+    key: str
+
+
+@frozen
+class ResumeSchedule:
+    """End the pause of this schedule."""
+
+    id: RequestId
+    jobs: str
+    key: str
+
+
+@frozen
+class TriggerSchedule:
+    """Request a run of this schedule now."""
+
+    id: RequestId
+    jobs: str
+    key: str
+
+
+RunOrder: TypeAlias = CancelRun | ReplayRun | ShowRun
+ScheduleOrder: TypeAlias = PauseSchedule | ResumeSchedule | TriggerSchedule | ShowSchedule
+Order: TypeAlias = RunOrder | ScheduleOrder
 """What is answered with `done` or `error`."""
 Message: TypeAlias = Hello | Ack | Order
 
@@ -133,8 +174,12 @@ _FIELDS: Final[dict[str, tuple[str, Callable[[object], bool]]]] = {
     "rev": ("an integer from 0", _is_int),
     "id": (f"a text of at most {MAX_ID} characters, or an integer from 0", _is_id),
     "run_id": (f"a text of at most {MAX_RUN_ID} characters", _is_text(MAX_RUN_ID)),
+    "jobs": (f"a text of at most {MAX_JOBS} characters", _is_text(MAX_JOBS)),
+    "key": (f"a text of at most {MAX_KEY} characters", _is_text(MAX_KEY)),
     "reason": (f"a text of at most {MAX_REASON} characters", _is_text(MAX_REASON)),
 }
+
+_OF_A_SCHEDULE: Final = frozenset({"id", "jobs", "key"})
 
 # {type: (class, fields it needs, fields it may have)}
 _MESSAGES: Final[dict[str, tuple[Callable[..., Message], frozenset[str], frozenset[str]]]] = {
@@ -143,4 +188,8 @@ _MESSAGES: Final[dict[str, tuple[Callable[..., Message], frozenset[str], frozens
     "cancel": (CancelRun, frozenset({"id", "run_id"}), frozenset()),
     "replay": (ReplayRun, frozenset({"id", "run_id"}), frozenset({"reason"})),
     "show": (ShowRun, frozenset({"id", "run_id"}), frozenset()),
+    "pause_schedule": (PauseSchedule, _OF_A_SCHEDULE, frozenset()),
+    "resume_schedule": (ResumeSchedule, _OF_A_SCHEDULE, frozenset()),
+    "trigger_schedule": (TriggerSchedule, _OF_A_SCHEDULE, frozenset()),
+    "show_schedule": (ShowSchedule, _OF_A_SCHEDULE, frozenset()),
 }

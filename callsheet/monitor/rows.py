@@ -1,8 +1,9 @@
 """
 From records to what the feed carries: plain values of bounded size.
 
-Rule 1: payloads, results and keys never go out; texts that a handler wrote are clipped.
+Rule 1: payloads, results and idempotency keys never go out; texts that a handler wrote are clipped.
 Rule 2: pure; times are microseconds as they are stored, and the page turns them into ages by the server's clock.
+Not here: schedules (`timetable`).
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ def run_row(run: Run, error: Error | None) -> Row:
         "started_us": run.started_us,
         "ended_us": run.ended_us,
         "due_us": run.due_us if waits else None,
-        "cause": _clip(run.cause),
-        "error": None if error is None else _clip(f"{error.type}: {error.message}"),
+        "cause": clip(run.cause),
+        "error": None if error is None else clip(f"{error.type}: {error.message}"),
         "replay_of": run.replay_of,
         "stuck": run.stuck_since_us is not None,
     }
@@ -71,12 +72,12 @@ def details(history: History) -> Row:
         "priority": run.priority,
         "timeout_us": run.timeout_us,
         "trace_id": run.trace_id,
-        "reason": _clip(run.reason),
+        "reason": clip(run.reason),
         "replays": list(history.replays[-MAX_REPLAYS:]),
-        "progress": None if run.progress is None else _clip(run.progress.decode()),
+        "progress": None if run.progress is None else clip(run.progress.decode()),
         "payload_bytes": None if run.payload is None else len(run.payload),
         "result_bytes": None if run.result is None else len(run.result),
-        "result_error": _clip(run.result_error),
+        "result_error": clip(run.result_error),
         "attempts": [_attempt(each) for each in history.attempts[-MAX_ATTEMPTS:]],
         "traceback": _traceback(history.attempts),
         "transitions": [_transition(each) for each in history.transitions[-2 * MAX_ATTEMPTS :]],
@@ -90,8 +91,8 @@ def _attempt(attempt: Attempt) -> Row:
         "started_us": attempt.started_us,
         "ended_us": attempt.ended_us,
         "outcome": None if attempt.outcome is None else str(attempt.outcome),
-        "error": None if error is None else _clip(f"{error.type}: {error.message}"),
-        "late": _clip(attempt.late_outcome),
+        "error": None if error is None else clip(f"{error.type}: {error.message}"),
+        "late": clip(attempt.late_outcome),
     }
 
 
@@ -101,7 +102,7 @@ def _transition(each: Transition) -> Row:
         "now": str(each.now),
         "at_us": each.at_us,
         "attempt": each.attempt,
-        "cause": _clip(each.cause),
+        "cause": clip(each.cause),
     }
 
 
@@ -155,7 +156,7 @@ def tree_row(root: Node) -> Row:
             "restarts": node.restarts,
             "waiting": node.waiting,
             "on_stage": node.on_stage,
-            "why": _clip(node.why),
+            "why": clip(node.why),
             "children": [row(each) for each in shown],
             "hidden": len(node.children) - len(shown),
         }
@@ -163,5 +164,6 @@ def tree_row(root: Node) -> Row:
     return row(root)
 
 
-def _clip(text: str | None) -> str | None:
-    return text if text is None or len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"
+def clip(text: str | None, most: int = MAX_TEXT) -> str | None:
+    """No more of it than `most` characters."""
+    return text if text is None or len(text) <= most else f"{text[: most - 1]}…"

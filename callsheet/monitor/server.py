@@ -67,6 +67,7 @@ class MonitorServer(Actor[Never]):
         self._feed = Feed(runtime)
         self._site = Site(Guard(door.port), resources(), self._feed, door.token_from(runtime.seams))
         runtime.journal.on_committed.append(self._feed)
+        runtime.journal.on_neighbours_seldom.append(self._feed.others_wrote)
         runtime.monitor_url = door.url
 
     async def run(self) -> None:
@@ -84,6 +85,7 @@ class MonitorServer(Actor[Never]):
     async def on_stop(self) -> None:
         """Leave no listener behind, neither on the port nor at the journal."""
         self._runtime.journal.on_committed.remove(self._feed)
+        self._runtime.journal.on_neighbours_seldom.remove(self._feed.others_wrote)
         self._runtime.monitor_url = None
         for listener in self._listeners:
             await trio.aclose_forcefully(listener)

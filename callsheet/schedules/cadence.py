@@ -25,6 +25,7 @@ from attrs import field, frozen
 
 from ..errors import InvalidOption, InvalidSchedule, shown
 from ..store.policy import SECOND_US, Seconds, seconds
+from ..store.records import instant
 
 MIN_EVERY_S: Final = 1.0
 """What recurs more often is a loop inside one run, not a row in the store each time."""
@@ -180,6 +181,19 @@ def cadence_of(text: str) -> Cadence:
     if not blank:
         raise InvalidSchedule("cadence", f"{shown(text)} is neither 'every … s' nor a cron expression and a time zone")
     return Cron(expression, tz)
+
+
+def local(text: str, us: int) -> str | None:
+    """
+    What the clocks of a cadence show at `us`, where they are not those of UTC: `2027-01-15 09:02:00+01:00`.
+
+    text: what `str(cadence)` wrote; `every` knows no zone.
+    """
+    if text.startswith("every ") or text.endswith(" UTC"):
+        return None
+    from zoneinfo import ZoneInfo
+
+    return instant(us).astimezone(ZoneInfo(text.rpartition(" ")[2])).isoformat(" ", "seconds")
 
 
 def next_after(cadence: Cadence, anchor_us: int, after_us: int) -> int | None:

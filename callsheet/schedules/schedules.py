@@ -157,12 +157,7 @@ class Schedules:
     async def preview(self, key: str, n: int = 5) -> tuple[datetime, ...]:
         """Its next `n` (0 … 1,000) times, whether it is paused or not; fewer where it ends. Raises ScheduleNotFound."""
         schedule, plan = await self._find(Action.READ, key)
-        now_us = self._reach().seams.clock.wall_us()
-        after_us = now_us if schedule.next_us is None else max(now_us, schedule.next_us - 1)
-        found = cadence.preview(plan.cadence, plan.anchor_us, after_us, n)
-        if schedule.next_us is not None and schedule.next_us > now_us and schedule.next_us not in found:  # first="now"
-            found = (schedule.next_us, *found)[:n]
-        return tuple([instant(us) for us in found if plan.end_us is None or us <= plan.end_us])
+        return tuple(map(instant, to_come(schedule, plan, self._reach().seams.clock.wall_us(), n)))
 
     async def pause(self, key: str) -> ScheduleState:
         """Request nothing more, in any process, until `resume`. Raises ScheduleNotFound."""
@@ -222,7 +217,7 @@ class Schedules:
                 after, holds = decide.born(plan, jobs.identity, now_us), plan
             else:
                 if before is not None:
-                    guard.require(jobs, Action.STEER, task=before.task)
+                    guard.require(jobs, Action.STEER, task=before.task, schedule=plan.key)
                 if before is not None and before.origin == "code":  # all that a client without the code knows of it
                     raise _declared(key, orphaned=was.orphaned)
                 after, holds = decide.said_again(was, before, plan, now_us)
@@ -238,7 +233,7 @@ class Schedules:
         while True:
             was, plan = await self._find(Action.STEER, key)
             if enqueues:
-                guard.require(self._jobs, Action.ENQUEUE, task=plan.task)
+                guard.require(self._jobs, Action.ENQUEUE, task=plan.task, schedule=key)
             answer = await port.write(change(was, plan, port.seams.clock.wall_us()))
             assert isinstance(answer, ScheduleSet)
             if answer.done:
@@ -251,10 +246,20 @@ class Schedules:
     async def _find(self, action: Action, key: str) -> tuple[Schedule, Plan]:
         found = await self._stored(check_name(key, "schedule key", slash=True))
         plan = None if found is None else plan_said(found)
-        guard.require(self._jobs, action, task=None if plan is None else plan.task)  # before it is told what there is
+        task = None if plan is None else plan.task
+        guard.require(self._jobs, action, task=task, schedule=key)  # before it is told what there is
         if found is None or plan is None:
             raise ScheduleNotFound(self._jobs.identity, key)
         return found, plan
+
+
+def to_come(schedule: Schedule, plan: Plan, now_us: int, n: int) -> tuple[int, ...]:
+    """Its next `n` times, whether it is paused or not."""
+    after_us = now_us if schedule.next_us is None else max(now_us, schedule.next_us - 1)
+    found = cadence.preview(plan.cadence, plan.anchor_us, after_us, n)
+    if schedule.next_us is not None and schedule.next_us > now_us and schedule.next_us not in found:  # first="now"
+        found = (schedule.next_us, *found)[:n]
+    return tuple([us for us in found if plan.end_us is None or us <= plan.end_us])
 
 
 def states(jobs: Jobs, found: Iterable[Schedule]) -> tuple[ScheduleState, ...]:
