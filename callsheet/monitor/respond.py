@@ -31,7 +31,10 @@ SECURITY: Final = (
     ("Connection", "close"),
 )
 
-PAGE: Final = ("index.html", "style.css", "icon.svg", "app.js", "feed.js", "view.js", "table.js", "drawer.js", "dom.js")
+PAGE: Final = (
+    "index.html", "style.css", "icon.svg",
+    "app.js", "feed.js", "view.js", "table.js", "schedules.js", "drawer.js", "dom.js",
+)  # fmt: skip
 """The files of the page; `/` is the first."""
 
 TYPES: Final = {

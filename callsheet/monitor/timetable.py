@@ -24,8 +24,8 @@ from ..store.records import Fired, Schedule
 from .rows import Row, clip
 
 MAX_SCHEDULES: Final = 200
-MAX_BYTES: Final = 64 * 1024
-"""Of one frame, which has four times as many: the runs need the rest. Enough for 200 with names of a usual length."""
+MAX_BYTES: Final = 96 * 1024
+"""Of a frame's 256 KiB: runs need the rest. Enough for 200 schedules whose names are of a usual length."""
 MAX_CADENCE: Final = 120
 """Characters of a cron expression; longer ones are shown whole in the details."""
 MAX_COMING: Final = 5

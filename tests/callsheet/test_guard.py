@@ -89,11 +89,13 @@ async def test_schedules_are_guarded_by_their_task(autojump_clock: trio.abc.Cloc
             lambda: schedules.resume("theirs"),
             lambda: schedules.trigger("theirs"),
             lambda: schedules.delete("theirs"),
-            lambda: schedules.every("new", 60, "long"),
+            new := lambda: schedules.every("new", 60, "long"),
             lambda: schedules.every("theirs", 60, "ok"),  # whose it was counts too
         ):
-            with pytest.raises(PolicyDenied):
+            with pytest.raises(PolicyDenied) as told:
                 await call()
+            assert "'theirs'" in str(told.value) or "task 'long'" in str(told.value)
+            assert ("'long'" in str(told.value)) == (call is new)  # only where the caller named it
 
         assert before == await runtime.read(lambda reader: reader.schedules())
         assert ["mine"] == [each.key for each in await schedules.list()]

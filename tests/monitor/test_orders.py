@@ -306,6 +306,11 @@ async def test_stuck_runs_paused_queues_and_replays_are_shown(jobs: Jobs, runtim
         (b'{"type":"cancel","id":1,"run_id":"x","reason":"no"}', "unknown_field", 1),
         (b'{"type":"replay","id":1,"run_id":"x","reason":5}', "bad_field", 1),
         (b'{"type":"replay","id":1,"run_id":"x","reason":"' + b"r" * 1_001 + b'"}', "bad_field", 1),
+        (b'{"type":"show_schedule","id":1,"jobs":"a/b"}', "missing_field", 1),
+        (b'{"type":"pause_schedule","id":1,"key":"k"}', "missing_field", 1),
+        (b'{"type":"resume_schedule","id":1,"jobs":"a/b","key":"' + b"k" * 129 + b'"}', "bad_field", 1),
+        (b'{"type":"trigger_schedule","id":1,"jobs":"a/b","key":7}', "bad_field", 1),
+        (b'{"type":"trigger_schedule","id":1,"jobs":"a/b","key":"k","payload":1}', "unknown_field", 1),
         (b'{"type":"hello","token":"x"}', "unexpected", None),
     ],
 )

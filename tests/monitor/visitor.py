@@ -20,6 +20,7 @@ from trio_websocket import WebSocketConnection, open_websocket_url
 from callsheet import Runtime
 
 KEY: Final = "dGhlIHNhbXBsZSBub25jZQ=="
+PARTS: Final = ("stats", "queues", "tree", "schedules")
 
 
 def port_of(runtime: Runtime) -> int:
@@ -262,7 +263,12 @@ class Watcher:
         self.frames += 1
         self.rev = message["rev"]
         self.runs.update({run["id"]: run for run in message["runs"]})
-        self.state.update({part: message[part] for part in ("stats", "queues", "tree") if part in message})
+        self.state.update({part: message[part] for part in PARTS if part in message})
+
+    @property
+    def schedules(self) -> dict[str, dict[str, Any]]:
+        """Those that it was told of, by key."""
+        return {each["key"]: each for each in self.state["schedules"]["rows"]}
 
     async def listen(self) -> None:
         """Fold everything, until cancelled."""

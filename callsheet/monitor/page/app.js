@@ -15,6 +15,7 @@ const model = {
   tree: null,
   parked: new Set(), // tasks whose supervisor gave up: "jobs/task"
   queues: [],
+  schedules: { ahead_us: 0, more: 0, rows: [] },
   runs: new Map(),
   changes: 0, // counts run rows that changed
   offsetUs: 0, // the server's clock minus ours
@@ -52,6 +53,7 @@ function apply(frame) {
     model.parked = new Set(parkedIn(frame.tree, ""));
   }
   if (frame.queues) model.queues = frame.queues;
+  if (frame.schedules) model.schedules = frame.schedules;
   for (const run of frame.runs ?? []) {
     model.runs.set(run.id, run);
     model.changes++;
@@ -83,6 +85,7 @@ const view = new View(model, {
   show: (runId) => feed.order("show", { run_id: runId }),
   cancel: (runId) => feed.order("cancel", { run_id: runId }),
   replay: (runId) => feed.order("replay", { run_id: runId }),
+  schedule: (order, { jobs, key }) => feed.order(order, { jobs, key }),
 });
 
 addEventListener("hashchange", () => location.hash.includes("token=") && location.reload());

@@ -1,7 +1,8 @@
-// Everything on the page but the table of runs and the drawer: state of the link, totals, tree, queues, results.
+// Everything on the page but the table of runs, the schedules and the drawer: state of the link, totals, tree, queues, results.
 
 import { STATUSES, age, byId, count, el, label, number, reconcile, setAttr, setText, short } from "/dom.js";
 import { Drawer } from "/drawer.js";
+import { Schedules } from "/schedules.js";
 import { Table } from "/table.js";
 
 const RENDER_MS = 200; // between two renderings: faster than this nobody reads
@@ -28,6 +29,13 @@ export class View {
     };
     this.table = new Table(model, steer);
     this.drawer = new Drawer(model, steer);
+    this.schedules = new Schedules(model, {
+      changed,
+      isLive: actions.isLive,
+      open: steer.open,
+      schedule: actions.schedule,
+      toast: (...said) => this.toast(...said),
+    });
     byId("retry").addEventListener("click", () => actions.retry());
     byId("login").addEventListener("submit", (event) => {
       event.preventDefault();
@@ -59,6 +67,7 @@ export class View {
     this.renderStats();
     this.renderTree();
     this.renderQueues();
+    this.schedules.render();
     this.table.render();
     this.drawer.render();
   }
@@ -218,8 +227,9 @@ export class View {
     }
   }
 
-  toast(mood, text, runId) {
-    const open = el("button", { class: "id", type: "button", text: short(runId), title: runId, onclick: () => this.drawer.open(runId) });
+  toast(mood, text, runId = null) {
+    const show = () => this.drawer.open(runId);
+    const open = runId && el("button", { class: "id", type: "button", text: short(runId), title: runId, onclick: show });
     const node = el("div", { class: `toast ${mood}` }, el("span", { text }), open);
     byId("toasts").append(node);
     while (byId("toasts").children.length > 4) byId("toasts").firstElementChild.remove();
