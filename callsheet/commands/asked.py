@@ -111,3 +111,12 @@ def moment(text: str | None, option: str, now_us: int) -> datetime | None:
     if when.utcoffset() is None:
         raise wrong(option, f"{text!a} has no time zone: write 2026-07-01T08:00Z, or how long ago: 15m, 2h, 1d")
     return when
+
+
+def refuse_early(context: typer.Context) -> None:
+    """Refuse the options of a list that were typed before another command of its group: they would hold for nothing."""
+    for name in ("store", "jobs", "as_programs_want", "subject", "traceback"):
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = "json" if name == "as_programs_want" else name
+            raise wrong(f"--{option}", f"it goes after {context.invoked_subcommand}")

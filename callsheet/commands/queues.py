@@ -12,7 +12,15 @@ import typer
 
 from ..store.records import Status
 from . import shapes
-from .asked import JobsOption, JsonOption, StoreOption, SubjectOption, TracebackOption, duration, wrong
+from .asked import (
+    JobsOption,
+    JsonOption,
+    StoreOption,
+    SubjectOption,
+    TracebackOption,
+    duration,
+    refuse_early,
+)
 from .paper import Paper
 from .reach import client_of
 
@@ -67,11 +75,7 @@ def at_once(
     if context.invoked_subcommand is None:
         show_queues(store=store, jobs=jobs, as_programs_want=as_programs_want, subject=subject, traceback=traceback)
         return
-    for name in ("store", "jobs", "as_programs_want", "subject", "traceback"):
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            option = "json" if name == "as_programs_want" else name
-            raise wrong(f"--{option}", f"it goes after {context.invoked_subcommand}")
+    refuse_early(context)
 
 
 def tell_queues(paper: Paper, states: Sequence[QueueState]) -> None:

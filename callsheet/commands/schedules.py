@@ -1,7 +1,7 @@
 """
 `callsheet schedules`: what is requested by the clock; make, pause, trigger and forget it.
 
-Rule: payloads are shown where they are asked for. All times are UTC, whatever zone a cron expression is read in.
+Rule: payloads are shown where they are asked for. All times are UTC; beside them stands what the clocks of the schedule show.
 Not here: which times a schedule has (`callsheet.schedules.cadence`), declaring one in code.
 """
 
@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from . import shapes
-from .asked import JobsOption, JsonOption, StoreOption, SubjectOption, TracebackOption, duration, wrong
+from .asked import (
+    JobsOption,
+    JsonOption,
+    StoreOption,
+    SubjectOption,
+    TracebackOption,
+    duration,
+    refuse_early,
+    wrong,
+)
 from .enqueue import payload_of
 from .paper import Paper, as_json, note
 from .reach import client_of
@@ -20,12 +29,15 @@ from .text import at, counted, us_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from ..schedules.plan import ScheduleOptions
     from ..schedules.schedules import ScheduleState
 
 COLUMNS: Final = ("schedule", "state", "task", "next", "last", "runs", "skipped", "cadence")
 SPARE: Final = ("skipped", "last", "task", "runs")
+LOCAL: Final = "local"
+"""A column beside `next`, where a schedule is read on other clocks than UTC; a narrow terminal does without it first."""
 
 KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="The key of a schedule.")]
 TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help="The name of a task.")]
@@ -88,9 +100,46 @@ def show_list(
         note("there are no schedules")
 
 
+def at_once(
+    context: typer.Context,
+    *,
+    store: StoreOption = None,
+    jobs: JobsOption = None,
+    as_programs_want: JsonOption = False,
+    subject: SubjectOption = None,
+    traceback: TracebackOption = False,
+) -> None:
+    """Look at what is requested by the clock; make, steer and forget it."""
+    if context.invoked_subcommand is None:
+        show_list(store=store, jobs=jobs, as_programs_want=as_programs_want, subject=subject, traceback=traceback)
+        return
+    refuse_early(context)
+
+
 def tell_schedules(paper: Paper, found: Sequence[ScheduleState]) -> None:
     """The table of schedules."""
-    paper.table(COLUMNS, [_row(each) for each in found], spare=SPARE)
+    rows = [_row(each) for each in found]
+    there = [_local(each, each.next_at) for each in found]
+    if not any(there):
+        paper.table(COLUMNS, rows, spare=SPARE)
+        return
+    after = COLUMNS.index("next") + 1
+    columns = (*COLUMNS[:after], LOCAL, *COLUMNS[after:])
+    beside = [(*row[:after], local, *row[after:]) for row, local in zip(rows, there, strict=True)]
+    paper.table(columns, beside, spare=(LOCAL, *SPARE))
+
+
+def _local(state: ScheduleState, when: datetime | None) -> str:
+    """What the clocks of a schedule show then, where they are not those of UTC."""
+    from ..schedules.cadence import local
+
+    return "" if when is None else local(state.cadence, us_of(when) or 0) or ""
+
+
+def _both(state: ScheduleState, when: datetime | None) -> str:
+    """A time in UTC, and by the clocks of the schedule where those are others."""
+    there = _local(state, when)
+    return f"{at(us_of(when))} ({there})" if there else at(us_of(when))
 
 
 def _row(state: ScheduleState) -> tuple[object, ...]:
@@ -140,15 +189,15 @@ def _facts(state: ScheduleState, *, payload: bool) -> list[tuple[str, str]]:
         ("queue", state.queue),
         ("payload", as_json(state.payload) if payload else None),
         ("cadence", state.cadence),
-        ("start", at(us_of(state.start))),
-        ("end", at(us_of(state.end))),
+        ("start", _both(state, state.start)),
+        ("end", _both(state, state.end)),
         ("jitter", f"up to {state.jitter:g} s" if state.jitter else None),
         ("missed", f"{state.misfire}{cap}"),
         ("overlap", state.overlap),
-        ("next", at(us_of(state.next_at))),
-        ("requested", at(us_of(state.due_at)) if state.due_at != state.next_at else None),
-        ("waiting", at(us_of(state.waiting_at))),
-        ("last", at(us_of(state.last_at))),
+        ("next", _both(state, state.next_at)),
+        ("requested", _both(state, state.due_at) if state.due_at != state.next_at else None),
+        ("waiting", _both(state, state.waiting_at)),
+        ("last", _both(state, state.last_at)),
         ("so far", f"{counted(state.fired, 'run')}, {counted(state.skipped, 'time')} skipped"),
         ("changed", at(us_of(state.updated_at))),
     ]
@@ -169,10 +218,11 @@ def preview(
     paper = Paper(as_programs_want)
     with client_of(store, jobs, subject, traceback=traceback) as client:
         times = client.schedules.preview(key, n)
+        state = None if paper.programs else client.schedules.get(key)
     if paper.programs:
         paper.document({"key": key, "times": [shapes.moment(each) for each in times]})
-    for each in () if paper.programs else times:
-        paper.say(at(us_of(each)))
+    for each in () if state is None else times:
+        paper.say(_both(state, each))
 
 
 def history(

@@ -88,6 +88,38 @@ def test_schedules_are_shown_and_steered(store: Path) -> None:
     assert ["mails/late"] == [each["key"] for each in call("snapshot", "--store", store, "--json").json["schedules"]]
 
 
+def test_without_a_command_they_are_listed(store: Path) -> None:
+    """As by `list`; an option that another command would not see is refused."""
+    typed(store, "every", "hourly", "1h", "echo", "--start", "2999-01-01T00:00Z")
+    misplaced = call("schedules", "--store", store, "pause", "hourly")
+
+    assert typed(store, "list").out == typed(store).out
+    assert ["hourly"] == [each["key"] for each in document(store)["schedules"]]
+    assert 2 == misplaced.status
+    assert said(misplaced, "it goes after pause")
+    assert "on" == document(store, "show", "hourly")["state"]
+
+
+def test_times_are_told_by_the_clocks_of_the_schedule_too(store: Path) -> None:
+    """Where those are not UTC; programs are given UTC alone."""
+    typed(store, "cron", "berlin", "30 2 * * *", "echo", "--tz", "Europe/Berlin", "--start", "2099-03-28T00:00Z")
+    typed(store, "cron", "utc", "30 2 * * *", "echo", "--start", "2099-01-01T00:00Z")
+    listed = typed(store).out.splitlines()
+    shown = typed(store, "show", "berlin").out
+
+    assert ["NEXT", "LOCAL", "LAST"] == listed[0].split()[3:6]
+    assert ["2099-03-28", "01:30:00.000Z", "2099-03-28", "02:30:00+01:00", "0"] == listed[1].split()[3:8]
+    assert ["2099-01-01", "02:30:00.000Z", "0"] == listed[2].split()[3:6]
+    assert "next      2099-03-28 01:30:00.000Z (2099-03-28 02:30:00+01:00)\n" in shown
+    assert "start     2099-03-28 00:00:00.000Z (2099-03-28 01:00:00+01:00)\n" in shown
+    assert [
+        "2099-03-28 01:30:00.000Z (2099-03-28 02:30:00+01:00)",
+        "2099-03-29 01:00:00.000Z (2099-03-29 03:00:00+02:00)",
+    ] == (typed(store, "preview", "berlin", "-n", "2").out.splitlines())
+    assert "+01:00" not in typed(store, "show", "utc").out
+    assert "2099-03-28T01:30:00.000000Z" == document(store, "show", "berlin")["next_at"]
+
+
 def test_times_to_come_and_times_gone(store: Path) -> None:
     """Preview tells the next ones, history what became of the last ones; runs are found by their schedule."""
     typed(store, "cron", "yearly", "0 12 24 12 *", "send", "--start", "2998-01-01T00:00Z")
