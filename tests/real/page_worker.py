@@ -3,7 +3,8 @@ A runtime with a monitor, for the tests of the page: it does what it is told thr
 
     python -m tests.real.page_worker DATABASE PORT TOKEN
 
-It prints the page's link, and then the id of each run it was told to enqueue. Lines: `enqueue TASK`, `release`, `park`.
+It prints the page's link, and then the id of each run it was told to enqueue. Lines: `enqueue TASK`, `release`, `park`,
+`schedule`, which makes two that do not come while a test runs.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ EVIL: Final = "<script>window.stolen = 1</script><img src=x onerror='window.stol
 EVIL_ERROR: Final = (
     "</td></title><script>window.stolen = 1</script> {{7*7}} javascript:alert(1) \u2028 \u202e \x1b[31m \U0001f600"
 )
+
+FAR: Final = "2099-03-28T00:00Z"
 
 jobs: Final = Jobs(
     "page", namespace="test", queue=Queue(concurrency=5), queues=[Queue(f"{EVIL[:60]}".replace("/", "|"))]
@@ -64,6 +67,9 @@ async def obey(runtime: Runtime) -> None:
                         say((await evil.enqueue(None)).run_id)
                     case ["enqueue", task]:
                         say((await jobs.enqueue(task)).run_id)
+                    case ["schedule"]:
+                        await jobs.schedules.every("hourly", 3_600, "fail", EVIL, start=FAR)
+                        await jobs.schedules.cron(EVIL, "30 2 * * *", evil, EVIL, tz="Europe/Berlin", start=FAR)
                     case ["release"]:
                         released.set()
                         released = trio.Event()

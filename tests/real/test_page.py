@@ -263,6 +263,57 @@ def test_markup_in_names_and_errors_is_text(worker: Worker, visit: Visit) -> Non
     assert visit.page.locator("main img, main script, aside img, aside script").count() == 0
 
 
+def test_schedules_are_steered_and_looked_at(worker: Worker, visit: Visit) -> None:
+    """There is no list before there are any; by mouse and by keyboard, and the result is shown with the run that it made."""
+    visit.open(worker.link)
+    panel = visit.page.locator("#schedules-panel")
+    expect(visit.page.locator("#queues li").first).to_be_visible()
+    expect(panel).to_be_hidden()
+    worker.tell("schedule")
+    hourly = panel.locator("#schedules > li", has_text="hourly")
+    expect(hourly).to_contain_text("every 3600 s · fail")
+    expect(hourly.locator(".badge")).to_have_text("on")
+
+    hourly.get_by_role("button", name="Pause").click()
+    expect(visit.result("Paused hourly")).to_be_visible()
+    expect(hourly.locator(".badge")).to_have_text("paused")
+    hourly.get_by_role("button", name="Resume").focus()
+    visit.page.keyboard.press("Enter")
+    expect(hourly.locator(".badge")).to_have_text("on")
+    assert "Pause schedule hourly" == visit.page.evaluate("document.activeElement.ariaLabel")
+
+    hourly.get_by_role("button", name="Details").click()
+    expect(hourly.locator(".times li")).to_have_count(5)
+    hourly.get_by_role("button", name="Trigger").click()
+    run = visit.result("Triggered hourly").locator("button").get_attribute("title")
+    assert run is not None
+    expect(hourly).to_contain_text("1 run · 0 skipped")
+    expect(hourly.locator(".times").last).to_contain_text("triggered")
+    visit.page.locator("#runs-title").hover()
+    expect(visit.status(run)).to_have_text("dead lettered")
+    hourly.locator(".times button").click()
+    expect(visit.page.locator("#drawer")).to_contain_text(run)
+
+
+def test_markup_in_a_schedule_is_text(worker: Worker, visit: Visit) -> None:
+    """W8: in its key and its task; its times are told by its own clocks and in UTC."""
+    visit.open(worker.link)
+    worker.tell("schedule")
+    evil = visit.page.locator("#schedules > li", has_text="Europe/Berlin")
+    expect(evil.locator(".name")).to_have_text(EVIL)
+    expect(evil).to_contain_text(f"30 2 * * * in Europe/Berlin · {EVIL.replace('/', '|')}")
+    expect(evil.locator(".facts")).to_have_attribute(
+        "title", "2099-03-28 02:30:00+01:00 Europe/Berlin\n2099-03-28 01:30:00 UTC"
+    )
+    evil.get_by_role("button", name="Details").click()
+    expect(evil.locator(".times li").nth(1)).to_have_text("2099-03-29 03:00:00+02:00")
+    evil.get_by_role("button", name="Pause").click()
+    expect(visit.result("Paused")).to_contain_text(EVIL)
+
+    assert visit.page.evaluate("window.stolen") is None
+    assert visit.page.locator("main img, main script, .toast img, .toast script").count() == 0
+
+
 def test_filters_find_by_status_and_by_text(worker: Worker, visit: Visit) -> None:
     """And say how many there are."""
     waiting, failed = worker.enqueue("wait"), worker.enqueue("fail")
@@ -363,13 +414,18 @@ def test_nothing_sticks_out_sideways(worker: Worker, browser: Browser, scheme: A
     """Readable in light and dark, on a desk and on a phone, with names that are far too long."""
     for task in ("wait", "fail", "evil"):
         worker.enqueue(task)
+    worker.tell("schedule")
     context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 800})
     visit = Visit(context.new_page())
     visit.open(worker.link)
     expect(visit.page.locator("tbody tr")).to_have_count(3)
-
-    assert visit.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
     expect(visit.page.locator("tbody tr").first.locator("button.act")).to_be_in_viewport()
+
+    visit.page.locator("#schedules").get_by_role("button", name="Details").first.click()
+    expect(visit.page.locator("#schedules .times li")).to_have_count(5)
+    assert visit.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    schedules = visit.page.locator("#schedules")
+    assert schedules.evaluate("(list) => list.scrollWidth - list.clientWidth") <= 0
     context.close()
     assert visit.troubles == []
 
