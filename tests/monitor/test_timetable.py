@@ -73,8 +73,9 @@ async def runtime(jobs: Jobs) -> AsyncIterator[Runtime]:
 
 
 async def until_told(watcher: Watcher, condition: Callable[[], object]) -> None:
-    while not condition():
-        await watcher.next()
+    with trio.fail_after(60):
+        while not condition():
+            await watcher.next()
 
 
 def row_for(schedule: Schedule, *, is_here: bool = True, said: Said = USUAL) -> Any:

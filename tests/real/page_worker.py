@@ -4,7 +4,7 @@ A runtime with a monitor, for the tests of the page: it does what it is told thr
     python -m tests.real.page_worker DATABASE PORT TOKEN
 
 It prints the page's link, and then the id of each run it was told to enqueue. Lines: `enqueue TASK`, `release`, `park`,
-`schedule`, which makes two that do not come while a test runs.
+`schedule`, which makes two that do not come while a test runs, and `schedule KEY`, which makes one that comes before them.
 """
 
 from __future__ import annotations
@@ -70,6 +70,8 @@ async def obey(runtime: Runtime) -> None:
                     case ["schedule"]:
                         await jobs.schedules.every("hourly", 3_600, "fail", EVIL, start=FAR)
                         await jobs.schedules.cron(EVIL, "30 2 * * *", evil, EVIL, tz="Europe/Berlin", start=FAR)
+                    case ["schedule", key]:
+                        await jobs.schedules.every(key, 3_600, "fail", start="2099-01-01T00:00Z")
                     case ["release"]:
                         released.set()
                         released = trio.Event()

@@ -273,6 +273,7 @@ def test_schedules_are_steered_and_looked_at(worker: Worker, visit: Visit) -> No
     hourly = panel.locator("#schedules > li", has_text="hourly")
     expect(hourly).to_contain_text("every 3600 s · fail")
     expect(hourly.locator(".badge")).to_have_text("on")
+    expect(panel.locator("#schedules > li")).to_have_count(2)
 
     hourly.get_by_role("button", name="Pause").click()
     expect(visit.result("Paused hourly")).to_be_visible()
@@ -289,7 +290,11 @@ def test_schedules_are_steered_and_looked_at(worker: Worker, visit: Visit) -> No
     assert run is not None
     expect(hourly).to_contain_text("1 run · 0 skipped")
     expect(hourly.locator(".times").last).to_contain_text("triggered")
+    worker.tell("schedule sooner")
+    expect(visit.row(worker.enqueue("fail"))).to_be_visible()
+    expect(panel.locator("#schedules > li")).to_have_count(2)  # nothing comes or moves under the pointer
     visit.page.locator("#runs-title").hover()
+    expect(panel.locator("#schedules > li .name").first).to_have_text("sooner")
     expect(visit.status(run)).to_have_text("dead lettered")
     hourly.locator(".times button").click()
     expect(visit.page.locator("#drawer")).to_contain_text(run)
@@ -306,7 +311,8 @@ def test_markup_in_a_schedule_is_text(worker: Worker, visit: Visit) -> None:
         "title", "2099-03-28 02:30:00+01:00 Europe/Berlin\n2099-03-28 01:30:00 UTC"
     )
     evil.get_by_role("button", name="Details").click()
-    expect(evil.locator(".times li").nth(1)).to_have_text("2099-03-29 03:00:00+02:00")
+    expect(evil.locator("h3").first).to_have_text("Next times, Europe/Berlin")
+    expect(evil.locator(".times li").nth(1)).to_have_text("2099-03-29 03:00:00")
     evil.get_by_role("button", name="Pause").click()
     expect(visit.result("Paused")).to_contain_text(EVIL)
 

@@ -72,8 +72,9 @@ export class Schedules {
     };
     entry.node = el(
       "li", { "data-schedule": id },
-      el("div", { class: "line" }, entry.name, entry.next), entry.what, entry.past,
-      el("div", { class: "row" }, entry.state, el("span", { class: "gap" }), entry.toggle, entry.trigger, entry.pause),
+      el("div", { class: "line" }, entry.name, entry.next), entry.what,
+      el("div", { class: "line" }, entry.past, entry.toggle),
+      el("div", { class: "row" }, entry.state, el("span", { class: "gap" }), entry.trigger, entry.pause),
       entry.details,
     );
     return entry;
@@ -164,9 +165,9 @@ export class Schedules {
     const focused = entry.details.contains(document.activeElement) ? document.activeElement.title : null;
     entry.details.replaceChildren(
       this.facts(found),
-      el("h3", { text: "Next times" }),
+      el("h3", { text: `Next times, ${found.zone ?? "UTC"}` }),
       found.coming.length ? coming(found) : el("p", { class: "none", text: "None." }),
-      el("h3", { text: "Last times" }),
+      el("h3", { text: `Last times, ${found.zone ?? "UTC"}` }),
       found.gone.length ? gone(found, this.actions.open) : el("p", { class: "none", text: "None yet." }),
     );
     if (focused) [...entry.details.querySelectorAll("button")].find((each) => each.title === focused)?.focus({ preventScroll: true });
@@ -196,8 +197,7 @@ export class Schedules {
 }
 
 function coming(found) {
-  const time = ({ us, local }) => el("li", {}, el("span", { text: local ?? utc(us), title: exact(us, local, found.zone) }));
-  return el("ol", { class: "times" }, ...found.coming.map(time));
+  return el("ol", { class: "times" }, ...found.coming.map((each) => el("li", {}, time(each, found.zone))));
 }
 
 function gone(found, open) {
@@ -207,7 +207,7 @@ function gone(found, open) {
     list.append(
       el(
         "li", {},
-        el("span", { text: each.local ?? utc(each.us), title: exact(each.us, each.local, found.zone) }),
+        time(each, found.zone),
         el("span", { class: "muted", text: each.times > 1 ? `${each.did}, ${number(each.times)} at once` : each.did }),
         run === null ? null : el("button", { class: "id", type: "button", text: short(run), title: run, onclick: () => open(run) }),
       ),
@@ -215,6 +215,9 @@ function gone(found, open) {
   }
   return list;
 }
+
+/** To the second, under a heading that names the zone. */
+const time = ({ us, local }, zone) => el("span", { text: (local ?? utc(us)).slice(0, 19), title: exact(us, local, zone) });
 
 const utc = (us) => `${new Date(us / 1_000).toISOString().slice(0, 19).replace("T", " ")} UTC`;
 
