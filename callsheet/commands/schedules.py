@@ -219,9 +219,10 @@ def preview(
     with client_of(store, jobs, subject, traceback=traceback) as client:
         times = client.schedules.preview(key, n)
         state = None if paper.programs else client.schedules.get(key)
-    if paper.programs:
+    if state is None:
         paper.document({"key": key, "times": [shapes.moment(each) for each in times]})
-    for each in () if state is None else times:
+        return
+    for each in times:
         paper.say(_both(state, each))
 
 

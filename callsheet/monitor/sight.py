@@ -10,7 +10,8 @@ Not here: who is let in (`guard`), what is looked at (`feed`), what is done (`de
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from attrs import evolve, field, frozen
@@ -63,8 +64,8 @@ class Sight:
                 and (run.lane.jobs not in ours or may_read(ours[run.lane.jobs], run))
             ]
 
-    def schedules(self, posted: Iterable[Posted]) -> Iterator[Row]:
-        """The rows of those schedules that may be seen, soonest first; they are made as they are taken."""
+    def schedules(self, posted: Iterable[Posted]) -> Iterator[Callable[[], Row]]:
+        """What makes the rows of those schedules that may be seen, soonest first."""
         ours = {each.identity: each for each in self.ours}
         seen: dict[tuple[str, str | None], Rights | None] = {}
         for each in sorted([each for each in posted if each.schedule.jobs not in self.hidden], key=soonest_first):
@@ -73,7 +74,7 @@ class Sight:
                 seen[jobs, task] = self._rights(ours.get(jobs), task)
             rights = seen[jobs, task]
             if rights is not None:
-                yield schedule_row(each, rights, is_here=has_task(ours.get(jobs), task))
+                yield partial(schedule_row, each, rights, is_here=has_task(ours.get(jobs), task))
 
     def counts(self, counts: Sequence[Count]) -> Sequence[Count]:
         """Those that may be seen."""

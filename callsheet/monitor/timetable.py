@@ -1,8 +1,8 @@
 """
 The schedules that clients see: read when one was changed, and never for what runs do.
 
-Rule 1: of what was said of a schedule a few short texts are kept, looked up by a digest: so a change of one costs the others
-    neither JSON nor cron, and no payload stays here or goes out.
+Rule 1: of what was said of a schedule a few short texts are kept, and a digest: so a change of one costs the others neither
+    JSON nor cron, and no payload stays here or goes out.
 Rule 2: bounded: MAX_SCHEDULES rows of at most MAX_BYTES together, the soonest first; what is left out is counted.
 Rule 3: times are on the wall clock, and go out with how far that is ahead of the clock that a client counts ages by.
 Not here: which of them may be seen (`sight`), when to look (`feed`).
@@ -11,7 +11,7 @@ Not here: which of them may be seen (`sight`), when to look (`feed`).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from typing import Final
 
@@ -82,8 +82,8 @@ class Timetable:
 
     def read(self, reader: Reader) -> tuple[Posted, ...]:
         """All of them. Called in a thread: changes nothing."""
-        known = {each.digest: each.said for each in self.posted}
-        return tuple([posted(each, known) for each in reader.schedules()])
+        before = {(each.schedule.jobs, each.schedule.key): each for each in self.posted}
+        return tuple([posted(each, before.get((each.jobs, each.key))) for each in reader.schedules()])
 
     def is_news(self, hidden: frozenset[str], ahead_us: int) -> bool:
         """Whether clients have something else. hidden: Jobs that may not be seen. ahead_us: see there."""
@@ -94,15 +94,20 @@ class Timetable:
         return was is None or was[0] is not shown[0] or was[1:] != shown[1:]
 
 
-def posted(schedule: Schedule, known: Mapping[bytes, Said | None] | None = None) -> Posted:
-    """This one. known: what is said by the digest of its body."""
+def posted(schedule: Schedule, before: Posted | None = None) -> Posted:
+    """This one. before: as it was read last."""
+    if before is not None and _written(schedule) == _written(before.schedule):
+        return before
     digest = blake2b(schedule.body, digest_size=16).digest()
-    if known is not None and digest in known:
-        said = known[digest]
-    else:
-        plan = plan_said(schedule)
-        said = None if plan is None else Said(plan.task, str(plan.cadence))
-    return Posted(evolve(schedule, body=b""), digest, said)
+    if before is not None and before.digest == digest:  # it moved on, and says what it said
+        return Posted(evolve(schedule, body=b""), digest, before.said)
+    plan = plan_said(schedule)
+    return Posted(evolve(schedule, body=b""), digest, None if plan is None else Said(plan.task, str(plan.cadence)))
+
+
+def _written(schedule: Schedule) -> tuple[int, int, int]:
+    """When it was written; of one that was deleted and made again the version begins anew."""
+    return schedule.version, schedule.created_us, schedule.updated_us
 
 
 def soonest_first(each: Posted) -> tuple[bool, int, str, str]:
@@ -111,12 +116,13 @@ def soonest_first(each: Posted) -> tuple[bool, int, str, str]:
     return next_us is None, next_us or 0, each.schedule.jobs, each.schedule.key
 
 
-def schedules_part(rows: Iterable[Row], ahead_us: int) -> Row:
-    """What goes out: as many rows as may, from the first."""
+def schedules_part(rows: Iterable[Callable[[], Row]], ahead_us: int) -> Row:
+    """What goes out: as many rows as may, from the first; no others are made."""
     shown: list[Row] = []
     more, room = 0, MAX_BYTES
-    for row in rows:
+    for make in rows:
         if not more and len(shown) < MAX_SCHEDULES:
+            row = make()
             room -= len(json.dumps(row))
             if room >= 0:
                 shown.append(row)
