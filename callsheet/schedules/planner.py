@@ -43,6 +43,10 @@ _log = logging.getLogger("callsheet.schedules")
 
 RETRY_S: Final = 1.0
 """Wait before what the store refused, or what failed alone, is tried again."""
+READ_SHARE: Final = 0.1
+"""Part of the time that may go into reading schedules again: others may write all the time, and there may be very many."""
+READ_LATE_S: Final = 1.0
+"""And how long that may put off the next reading, at most."""
 STEPS: Final = 200
 """Steps that are under way at once: enough that a commit costs each next to nothing, and nobody else waits long for it."""
 STEPS_BYTES: Final = 4 * 1024 * 1024
@@ -149,6 +153,8 @@ class Planner(Actor[PlannerMessage]):
         """Those that failed alone, and are let be until `_retry_s`."""
         self._retry_s = math.inf
         self._is_stale = True
+        self._read_s = -math.inf
+        """Not read again before."""
         self._may_release = True
         """Whether a run may have ended that a time waits for."""
         self._timer: Timer | None = None
@@ -187,7 +193,7 @@ class Planner(Actor[PlannerMessage]):
     async def _look(self) -> None:
         self._turn_s = self.stage.seams.clock.mono_s()
         try:
-            if self._is_stale:
+            if self._is_stale and self._turn_s >= self._read_s:
                 await self._read()
                 self._is_stale, self._may_release = False, True
             again = self._take_ailing()
@@ -215,7 +221,8 @@ class Planner(Actor[PlannerMessage]):
         """How long nothing is to be done."""
         clock = self.stage.seams.clock
         due_s = max(0, self._dues[0][0] - clock.wall_us()) / 1e6 if self._dues else math.inf
-        return min(due_s, self._retry_s - clock.mono_s())
+        then_s = min(self._retry_s, self._read_s if self._is_stale else math.inf)
+        return max(0, min(due_s, then_s - clock.mono_s()))
 
     def _arm(self, in_s: float) -> None:
         if self._timer is not None:
@@ -239,6 +246,7 @@ class Planner(Actor[PlannerMessage]):
     # -- what there is
 
     async def _read(self) -> None:
+        began_s = self.stage.seams.clock.mono_s()
         for jobs in self._runtime.jobs:
             found = await self._runtime.read(lambda reader, name=jobs.identity: reader.schedules(name))  # type: ignore[misc]
             stored = {each.key: each for each in found}
@@ -254,6 +262,8 @@ class Planner(Actor[PlannerMessage]):
                 await self._let_others()
         self._dues = [each for each in self._dues if each[3].expected_us == each[0]]
         heapify(self._dues)
+        now_s = self.stage.seams.clock.mono_s()
+        self._read_s = now_s + min(READ_LATE_S, (now_s - began_s) * (1 / READ_SHARE - 1))
 
     def _keep(self, each: _Known, schedule: Schedule | None) -> None:
         """So it stands now; nowhere, if somebody has deleted it and the code says nothing of it."""
