@@ -6,36 +6,36 @@ still is what it is believed to be. Two of it, here or in another process, reque
 Rule 2: what many schedules do next goes to the journal together, in the order in which they are due; of one schedule, the next
 step follows from the answer to the last. One that cannot be done is set aside for a second, and holds nobody up.
 Rule 3: it wakes when something is due. Times are those of the wall clock, and that may be set: the calendar, which looks at it
-once a second, says so (`Planned.look`).
-Not here: what follows from a time (`decide`), what users call (`schedules`).
+once a second, says so.
+Not here: what it is told (`planned`), what it holds of them (`known`), what follows from a time (`decide`), what users call
+(`schedules`).
 """
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from heapq import heapify, heappop, heappush
-from typing import TYPE_CHECKING, Final, TypeAlias, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
 
 import trio
-from attrs import define, evolve, field, frozen
+from attrs import evolve
 
 from ..actors.actor import SLICE_S, Actor
 from ..actors.errors import ActorDown
 from ..actors.journal import MAX_WAITING, Overloaded, send
 from ..actors.reply import Reply
 from ..actors.timers import Timer
-from ..store.contract import Answer, Cancel, Command, Rescue, ScheduleSet, SetSchedule, Settle
+from ..store.contract import ScheduleSet, SetSchedule
 from ..store.errors import CallsheetError, IllegalMove, MalformedCommand
 from ..store.records import Clock, Lane, NewRun, Schedule
 from ..supervisor import paths
 from . import decide
-from .plan import Plan, plan_said
+from .known import Expected, Known, by_due
+from .plan import Plan
+from .planned import Ended, Look, PlannerMessage, Reread
 
 if TYPE_CHECKING:
-    from ..jobs import Jobs
     from ..port import Port
     from ..runtime import Runtime
 
@@ -55,101 +55,14 @@ ROW_BYTES: Final = 1_000
 """What a row weighs beside its payload, about."""
 
 
-@frozen
-class Look:
-    """Something may be due. Many at once are one."""
-
-
-@frozen
-class Ended:
-    """A run has ended, one perhaps that a time waits for."""
-
-
-@frozen
-class Reread:
-    """Somebody changed a schedule."""
-
-
-PlannerMessage: TypeAlias = Look | Ended | Reread
-
-
-@define(eq=False)
-class Planned:
-    """What outlives an incarnation of the planner: who tells it of commits, and what it is known to wait for."""
-
-    tell: Callable[[PlannerMessage], object] = lambda _message: None
-    waits: bool = False
-    """Whether a time waits for the end of a run."""
-    unsaid: dict[str, set[str]] = field(factory=dict)
-    """
-    By Jobs: the keys of which the store has yet to be told what the code says of them. Each is said once for each open, so that
-    two releases do not take turns.
-    """
-    own: frozenset[int] = frozenset()
-    """The planner's own commands under way, by `id`: of those nobody need tell it."""
-
-    def __call__(self, commands: Sequence[Command], answers: Sequence[Answer]) -> None:
-        """Called by the journal after each commit."""
-        changed = ended = False
-        for command in commands:
-            kind = type(command)
-            if kind is SetSchedule:
-                changed = changed or id(command) not in self.own
-            elif self.waits and (kind is Settle or kind is Cancel or kind is Rescue):
-                ended = ended or kind is not Settle or _is_of_schedules(command)  # type: ignore[arg-type]  # it is one
-        if changed:
-            self.tell(Reread())
-        if ended:
-            self.tell(Ended())
-
-    def look(self) -> None:
-        """The wall clock was set, or so: look at it now."""
-        self.tell(Look())
-
-    def others_wrote(self) -> None:
-        """Another process wrote to the store: a schedule, perhaps."""
-        self.tell(Reread())
-
-
-@define(eq=False)
-class _Known:
-    """A schedule as it was read or written last."""
-
-    jobs: Jobs
-    key: str
-    schedule: Schedule | None = None
-    """None: the code declares it, and it is not stored yet."""
-    plan: Plan | None = None
-    """None where this release cannot read it."""
-    expected_us: int | None = None
-    """When it is due, while it is among those that are expected."""
-    told: set[str] = field(factory=set)
-    """What was said of it in the log."""
-
-    @property
-    def place(self) -> tuple[str, str]:
-        """Its name among all."""
-        return self.jobs.identity, self.key
-
-    def stands(self, schedule: Schedule | None) -> None:
-        """So from now on."""
-        if schedule is not None and (self.schedule is None or self.schedule.body != schedule.body):
-            self.plan = plan_said(schedule)
-        self.schedule = schedule
-
-
 class Planner(Actor[PlannerMessage]):
     """See the rules of this file."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._known: dict[tuple[str, str], _Known] = {}
-        self._dues: list[tuple[int, str, int, _Known]] = []
-        """A heap of those that are expected; an entry that is not what its schedule expects any more is passed over."""
-        self._entries = itertools.count()
-        self._waiting: dict[tuple[str, str], _Known] = {}
-        """Those of which a time waits for the end of a run."""
-        self._ailing: dict[tuple[str, str], _Known] = {}
+        self._known: dict[tuple[str, str], Known] = {}
+        self._expected = Expected()
+        self._ailing: dict[tuple[str, str], Known] = {}
         """Those that failed alone, and are let be until `_retry_s`."""
         self._retry_s = math.inf
         self._is_stale = True
@@ -199,15 +112,17 @@ class Planner(Actor[PlannerMessage]):
             again = self._take_ailing()
             may_release, self._may_release = self._may_release, False
             await self._say()
-            await self._release(self._waiting if may_release else again)
+            await self._release(self._expected.waiting if may_release else again)
             await self._turn()
             self._failing = False
         except Exception as error:  # noqa: BLE001 -- logged once; the next look may do better, and nothing is lost
             self._may_release = True
             self._say_trouble(error)
-            self._arm(RETRY_S)  # what is due stays due, and is no reason to ask at once again
+            self._arm(
+                self.stage.seams.clock.mono_s() + RETRY_S
+            )  # what is due stays due, and is no reason to ask at once again
         else:
-            self._arm(self._next_in_s())
+            self._arm(self._next_s())
 
     def _say_trouble(self, error: Exception) -> None:
         if isinstance(error, ActorDown):  # the journal ends before us only when all of it ends
@@ -217,19 +132,17 @@ class Planner(Actor[PlannerMessage]):
             _log.warning("schedules cannot be looked after, trying again: %s", error, exc_info=cause)
         self._failing = True
 
-    def _next_in_s(self) -> float:
-        """How long nothing is to be done."""
-        clock = self.stage.seams.clock
-        due_s = max(0, self._dues[0][0] - clock.wall_us()) / 1e6 if self._dues else math.inf
-        then_s = min(self._retry_s, self._read_s if self._is_stale else math.inf)
-        return max(0, min(due_s, then_s - clock.mono_s()))
+    def _next_s(self) -> float:
+        """When something is to be done."""
+        clock, due_us = self.stage.seams.clock, self._expected.next_us
+        due_s = math.inf if due_us is None else clock.mono_s() + max(0, due_us - clock.wall_us()) / 1e6
+        return min(due_s, self._retry_s, self._read_s if self._is_stale else math.inf)
 
-    def _arm(self, in_s: float) -> None:
+    def _arm(self, when_s: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._runtime.planned.waits = bool(self._waiting)
-        if math.isfinite(in_s):
-            when_s = self.stage.seams.clock.mono_s() + in_s
+        self._runtime.planned.waits = bool(self._expected.waiting)
+        if math.isfinite(when_s):
             self._timer = self.stage.timers.at(when_s, lambda: self._tell_self(Look()))
 
     async def _let_others(self) -> None:
@@ -257,15 +170,15 @@ class Planner(Actor[PlannerMessage]):
                 if key not in stored and key not in unsaid:
                     self._forget(self._known[name, key])
             for key in sorted(stored.keys() | unsaid):
-                known = self._known.setdefault((jobs.identity, key), _Known(jobs, key))
+                known = self._known.get((jobs.identity, key)) or Known(jobs, key)
+                self._known[known.place] = known
                 self._keep(known, stored.get(key))
                 await self._let_others()
-        self._dues = [each for each in self._dues if each[3].expected_us == each[0]]
-        heapify(self._dues)
+        self._expected.tidy()
         now_s = self.stage.seams.clock.mono_s()
         self._read_s = now_s + min(READ_LATE_S, (now_s - began_s) * (1 / READ_SHARE - 1))
 
-    def _keep(self, each: _Known, schedule: Schedule | None) -> None:
+    def _keep(self, each: Known, schedule: Schedule | None) -> None:
         """So it stands now; nowhere, if somebody has deleted it and the code says nothing of it."""
         each.stands(schedule)
         if schedule is None and not self._is_unsaid(each):
@@ -273,27 +186,18 @@ class Planner(Actor[PlannerMessage]):
         else:
             self._expect(each)
 
-    def _forget(self, each: _Known) -> None:
+    def _forget(self, each: Known) -> None:
         self._known.pop(each.place, None)
-        self._waiting.pop(each.place, None)
         self._ailing.pop(each.place, None)
-        each.expected_us = None
+        self._expected.forget(each)
 
-    def _expect(self, each: _Known) -> None:
-        """When it is due, and whether a time waits."""
-        schedule = each.schedule
-        if not self._is_on(each) or each.place in self._ailing:
-            schedule = None
-        if schedule is not None and schedule.waiting_us is not None:
-            self._waiting[each.place] = each
+    def _expect(self, each: Known) -> None:
+        if self._is_on(each) and each.place not in self._ailing:
+            self._expected.expect(each)
         else:
-            self._waiting.pop(each.place, None)
-        due_us = None if schedule is None or schedule.next_us is None else schedule.due_us
-        if due_us is not None and due_us != each.expected_us:
-            heappush(self._dues, (due_us, each.key, next(self._entries), each))
-        each.expected_us = due_us
+            self._expected.forget(each)
 
-    def _is_on(self, each: _Known) -> bool:
+    def _is_on(self, each: Known) -> bool:
         plan, schedule = each.plan, each.schedule
         if schedule is None:
             return False
@@ -308,14 +212,14 @@ class Planner(Actor[PlannerMessage]):
             return False
         return True
 
-    def _warn_once(self, each: _Known, what: str) -> None:
+    def _warn_once(self, each: Known, what: str) -> None:
         if what not in each.told:
             each.told.add(what)
             _log.warning("schedule %s of %s %s", each.key, each.jobs.identity, what)
 
     # -- what the code says
 
-    def _is_unsaid(self, each: _Known) -> bool:
+    def _is_unsaid(self, each: Known) -> bool:
         return each.key in self._runtime.planned.unsaid.get(each.jobs.identity, ())
 
     async def _say(self) -> None:
@@ -329,12 +233,12 @@ class Planner(Actor[PlannerMessage]):
             if self.cell.stopping:
                 return
 
-    def _unsaid(self) -> Iterator[_Known]:
+    def _unsaid(self) -> Iterator[Known]:
         for identity, keys in self._runtime.planned.unsaid.items():
             for key in sorted(keys):
                 yield self._known[identity, key]
 
-    def _saying(self, each: _Known) -> SetSchedule | None:
+    def _saying(self, each: Known) -> SetSchedule | None:
         plan, was, now_us = each.jobs.schedules.declared.get(each.key), each.schedule, self._now_us
         after = was
         if plan is not None:
@@ -351,26 +255,21 @@ class Planner(Actor[PlannerMessage]):
             return None
         return SetSchedule(None if was is None else was.version, after)
 
-    def _said(self, each: _Known) -> None:
+    def _said(self, each: Known) -> None:
         self._runtime.planned.unsaid[each.jobs.identity].discard(each.key)
         if each.schedule is None:
             self._forget(each)
 
     # -- what is due
 
-    async def _release(self, those: dict[tuple[str, str], _Known]) -> None:
+    async def _release(self, those: dict[tuple[str, str], Known]) -> None:
         """What waits is requested, where the run before it has ended."""
-        waiting = [each for place, each in self._waiting.items() if place in those]
-        await self._do(sorted(waiting, key=_by_due), self._releasing)
+        waiting = [each for place, each in self._expected.waiting.items() if place in those]
+        await self._do(sorted(waiting, key=by_due), self._releasing)
 
     async def _turn(self) -> None:
         """What is due is requested, or whatever follows from it."""
-        now_us, due = self._now_us, list[_Known]()
-        while self._dues and self._dues[0][0] <= now_us:
-            due_us, _, _, each = heappop(self._dues)
-            if each.expected_us == due_us:
-                each.expected_us = None
-                due.append(each)
+        due = self._expected.take_due(self._now_us)
         try:
             await self._do(due, self._turning)
         finally:  # whatever became of it: it is expected as it stands
@@ -378,13 +277,13 @@ class Planner(Actor[PlannerMessage]):
                 if each.place in self._known:
                     self._expect(each)
 
-    def _releasing(self, each: _Known) -> SetSchedule | None:
+    def _releasing(self, each: Known) -> SetSchedule | None:
         plan, schedule = each.plan, each.schedule
         if plan is None or schedule is None or not self._is_on(each):
             return None
         return decide.release(schedule, self._now_us, lambda us: run_of(each.jobs.identity, plan, us, self._runtime))
 
-    def _turning(self, each: _Known) -> SetSchedule | None:
+    def _turning(self, each: Known) -> SetSchedule | None:
         plan, schedule = each.plan, each.schedule
         if plan is None or schedule is None or not self._is_on(each):
             return None
@@ -392,13 +291,13 @@ class Planner(Actor[PlannerMessage]):
 
     # -- one step of each
 
-    async def _do(self, those: Iterable[_Known], step: Callable[[_Known], SetSchedule | None]) -> list[_Known]:
+    async def _do(self, those: Iterable[Known], step: Callable[[Known], SetSchedule | None]) -> list[Known]:
         """
         Have each of them take this step, in order and many together. Returns those that did.
 
         One that fails alone is set aside. Raises what is wrong with the store, once the answers of all under way are taken.
         """
-        did: list[_Known] = []
+        did: list[Known] = []
         left = iter(those)
         while group := await self._group(left, step):
             trouble: Exception | None = None
@@ -416,10 +315,10 @@ class Planner(Actor[PlannerMessage]):
         return did
 
     async def _group(
-        self, left: Iterator[_Known], step: Callable[[_Known], SetSchedule | None]
-    ) -> list[tuple[_Known, SetSchedule]]:
+        self, left: Iterator[Known], step: Callable[[Known], SetSchedule | None]
+    ) -> list[tuple[Known, SetSchedule]]:
         """The steps of the next ones, as many as may be under way together; none when we are to stop."""
-        group: list[tuple[_Known, SetSchedule]] = []
+        group: list[tuple[Known, SetSchedule]] = []
         size = 0
         while len(group) < STEPS and size < STEPS_BYTES and not self.cell.stopping:
             each = next(left, None)
@@ -438,7 +337,7 @@ class Planner(Actor[PlannerMessage]):
             await self._let_others()
         return group
 
-    async def _write_all(self, group: Sequence[tuple[_Known, SetSchedule]]) -> list[ScheduleSet | Exception]:
+    async def _write_all(self, group: Sequence[tuple[Known, SetSchedule]]) -> list[ScheduleSet | Exception]:
         """Have the journal do them, each for itself, in as few commits as it takes."""
         journal, planned = self.stage.registry[paths.JOURNAL].ref, self._runtime.planned
         if journal.waiting > MAX_WAITING:
@@ -461,7 +360,7 @@ class Planner(Actor[PlannerMessage]):
         self._turn_s = self.stage.seams.clock.mono_s()
         return answers
 
-    def _took(self, each: _Known, answer: ScheduleSet) -> bool:
+    def _took(self, each: Known, answer: ScheduleSet) -> bool:
         """How it stands now; whether that is our doing."""
         each.told.discard("failed")
         if not answer.done:
@@ -469,7 +368,7 @@ class Planner(Actor[PlannerMessage]):
         self._keep(each, answer.schedule)
         return answer.done
 
-    def _set_aside(self, each: _Known, error: Exception) -> None:
+    def _set_aside(self, each: Known, error: Exception) -> None:
         """It failed, and alone: let it be for a moment."""
         if not self._ailing:
             self._retry_s = self.stage.seams.clock.mono_s() + RETRY_S
@@ -481,7 +380,7 @@ class Planner(Actor[PlannerMessage]):
                 "schedule %s of %s failed, trying again: %s", each.key, each.jobs.identity, error, exc_info=error
             )
 
-    def _take_ailing(self) -> dict[tuple[str, str], _Known]:
+    def _take_ailing(self) -> dict[tuple[str, str], Known]:
         """Those that failed, when it is time to try again."""
         if self.stage.seams.clock.mono_s() < self._retry_s:
             return {}
@@ -511,11 +410,6 @@ def run_of(jobs: str, plan: Plan, nominal_us: int, port: Port) -> NewRun:
     )
 
 
-def _by_due(each: _Known) -> tuple[int, str]:
-    due_us = None if each.schedule is None else each.schedule.due_us
-    return (1 << 62 if due_us is None else due_us, each.key)
-
-
 def _weight(command: SetSchedule) -> int:
     return ROW_BYTES + len(command.schedule.body) + sum([ROW_BYTES + len(run.payload) for run in command.runs])
 
@@ -525,8 +419,3 @@ def _concerns_one(error: Exception) -> bool:
     if isinstance(error, CallsheetError):
         return isinstance(error, IllegalMove | MalformedCommand)
     return not isinstance(error, MemoryError | OSError)
-
-
-def _is_of_schedules(command: Settle) -> bool:
-    """Whether a run of a schedule may have ended with it."""
-    return any(each.run is None or each.run.nominal_us is not None for each in command.settlements)
