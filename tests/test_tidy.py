@@ -1,7 +1,7 @@
 """
 The rules of the source tree, read from the source.
 
-Rule: a rule is data (`BELOW`, `SEAMS`, `NEVER`, `ALLOWED`); each finder is shown to find what was planted.
+Rule: a rule is data (`BELOW`, `SEAMS`, `NEVER`, `ALLOWED`, `DEADLINES`); each finder is shown to find what was planted.
 
 Not here: what ruff checks already (docstrings of public modules, classes and functions; common mistakes).
 """
@@ -10,6 +10,7 @@ import ast
 import importlib.util
 import os
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -83,6 +84,41 @@ ALLOWED: Final[dict[str, dict[str, str]]] = {
     "callsheet/demo/plan.py": {
         "random": "seeded with what the user gave: the plan of a demonstration is the same everywhere",
     },
+}
+
+# Everything that waits in the runtime waits on the wheel (`actors/waits.py`, `actors/timers.py`), never by one of these.
+SLEEPS: Final[dict[str, str]] = {
+    "trio.sleep": "`stage.waits.sleep` waits on the wheel",
+    "trio.sleep_until": "`stage.waits.sleep_until` waits on the wheel",
+    "time.sleep": "it stops the event loop",
+    "callsheet.actors.seams.pause": "it stops the event loop: it is for programs that have none",
+}
+
+TIMEOUTS: Final = ("trio.move_on_after", "trio.move_on_at", "trio.fail_after", "trio.fail_at")
+
+# {file: why deadlines of trio's may stand there}. A row that nothing uses fails.
+_BOUNDS_THE_SCHEDULER: Final = "bounds starts and stops, the scheduler's own too: must not depend on what it supervises"
+_ONE_CONNECTION: Final = "what one client may keep us waiting for its bytes: it ends that connection, and nothing else"
+DEADLINES: Final[dict[str, str]] = {
+    "actors/scheduler.py": "the one deadline that pumps the wheel",
+    "actors/waits.py": "for those who wait while nobody pumps the wheel",
+    "actors/cell.py": _BOUNDS_THE_SCHEDULER,
+    "supervisor/child.py": _BOUNDS_THE_SCHEDULER,
+    "supervisor/pool.py": _BOUNDS_THE_SCHEDULER,
+    "supervisor/supervisor.py": "when the scheduler itself is to be restarted: nobody pumps the wheel until then",
+    "supervisor/task.py": "the grace of a stop, and how long cancelled handlers are waited for: a stop budget",
+    "callsheet/opening.py": "how long opening waits to be known in the store: a start budget",
+    "callsheet/stop_signals.py": "the last signals are collected when the system, and its wheel, have ended",
+    "callsheet/monitor/connection.py": _ONE_CONNECTION,
+    "callsheet/monitor/client.py": _ONE_CONNECTION,
+}
+
+# What is not the runtime, and why. A row under which nothing waits fails: it is no exception then.
+NOT_RUNTIME: Final[dict[str, str]] = {
+    "callsheet/testing/": "moves the clock that the runtime under test goes by",
+    "callsheet/demo/": "a program of its own, as its user's would be: host, callers and receiver of a runtime",
+    "callsheet/commands/": "programs around a runtime or a client, with no wheel of their own",
+    "callsheet/client/": "clients have no event loop, or not ours: other processes wait there",
 }
 
 
@@ -163,25 +199,69 @@ def dotted(node: ast.expr) -> str | None:
     return None
 
 
+def meaning(node: ast.AST, names: dict[str, str]) -> str | None:
+    """What a chain of names stands for where `names` were imported; None for what is no such chain."""
+    path = dotted(node) if isinstance(node, ast.Name | ast.Attribute) else None
+    if path is None:
+        return None
+    first, dot, rest = path.partition(".")
+    return names.get(first, f"builtins.{first}") + dot + rest
+
+
 def uses(source: str, entries: Iterable[str], shown: str = "callsheet/sample.py") -> dict[str, set[int]]:
     """Where a source imports or uses one of the entries, under whatever name: {entry: lines}."""
-    tree = ast.parse(source)
-    reached: list[tuple[str, int]] = []
-    names: dict[str, str] = {}
-    for each in imports(tree, module_of(shown)):
-        reached.append((each.what, each.line))
-        names[each.name] = each.means
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name | ast.Attribute) and (path := dotted(node)):
-            first, dot, rest = path.partition(".")
-            reached.append((names.get(first, f"builtins.{first}") + dot + rest, node.lineno))
-
+    reached = _reached(source, shown)
     found: dict[str, set[int]] = {}
     for entry in entries:
         lines = {line for path, line in reached if path == entry or path.startswith(f"{entry}.")}
         if lines:
             found[entry] = lines
     return found
+
+
+@cache  # several rules look at every file
+def _reached(source: str, shown: str) -> list[tuple[str, int]]:
+    tree = ast.parse(source)
+    reached: list[tuple[str, int]] = []
+    names: dict[str, str] = {}
+    for each in imports(tree, module_of(shown)):
+        reached.append((each.what, each.line))
+        names[each.name] = each.means
+    reached += [(path, node.lineno) for node in ast.walk(tree) if (path := meaning(node, names))]
+    return reached
+
+
+def deadlines(source: str, shown: str = "callsheet/sample.py") -> set[int]:
+    """The lines where a source sets a deadline of trio's: by a timeout, with a cancel scope, or on one."""
+    lines = set().union(*uses(source, TIMEOUTS, shown).values())
+    if "deadline" not in source and "CancelScope" not in source:
+        return lines
+    tree = ast.parse(source)
+    names = {each.name: each.means for each in imports(tree, module_of(shown))}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(ctx=ast.Store(), attr="deadline" | "relative_deadline"):
+                lines.add(node.lineno)
+            case ast.Call() if _sets_deadline(node, names):
+                lines.add(node.lineno)
+    return lines
+
+
+_ON_A_SCOPE: Final = {"deadline", "relative_deadline"}
+
+
+def _sets_deadline(call: ast.Call, names: dict[str, str]) -> bool:
+    if meaning(call.func, names) == "builtins.setattr":
+        return any(isinstance(each, ast.Constant) and each.value in _ON_A_SCOPE for each in call.args)
+    made = [call.func, *call.args, *(each.value for each in call.keywords)]  # `partial(CancelScope, deadline=...)` too
+    makes_scope = any(meaning(each, names) == "trio.CancelScope" for each in made)
+    return makes_scope and any(each.arg is None or each.arg in _ON_A_SCOPE for each in call.keywords)
+
+
+def runtime_sources() -> dict[str, str]:
+    """Of what runs inside a runtime."""
+    other = ("store/", *NOT_RUNTIME)  # a store knows no event loop: see `upward`
+    return {shown: source for shown, source in sources().items() if not shown.startswith(other)}
 
 
 # Imports
@@ -319,6 +399,105 @@ def test_a_planted_bypass_is_found(entry: str, form: str) -> None:
 def test_what_only_looks_like_a_bypass_is_left_alone(source: str) -> None:
     """Names of our own and methods of injected things are not mistaken for the real ones."""
     assert {} == uses(source, [*SEAMS, *NEVER])
+
+
+# Waiting
+
+
+def test_everything_that_waits_in_the_runtime_waits_on_the_wheel() -> None:
+    """No sleep is scattered over the runtime: the wheel knows of all who wait, and nobody else wakes the process."""
+    found = {
+        f"{shown}:{min(lines)} uses {entry}: {SLEEPS[entry]}"
+        for shown, source in runtime_sources().items()
+        if shown != SEAM_MODULE
+        for entry, lines in uses(source, SLEEPS, shown).items()
+    }
+
+    assert set() == found
+
+
+def test_a_deadline_of_trios_stands_only_where_the_wheel_cannot_be() -> None:
+    """Each place that sets one is in the table, with its reason; and each row of the table is needed."""
+    found = {shown: min(lines) for shown, source in runtime_sources().items() if (lines := deadlines(source, shown))}
+
+    assert [] == [f"{shown}:{line}: use `stage.waits`" for shown, line in found.items() if shown not in DEADLINES]
+    assert set() == DEADLINES.keys() - found.keys()
+
+
+def test_what_is_not_the_runtime_is_left_out_for_a_reason() -> None:
+    """A folder in which nothing waits any other way needs no exception."""
+    waiting = {
+        folder
+        for shown, source in sources().items()
+        for folder in NOT_RUNTIME
+        if shown.startswith(folder) and (uses(source, SLEEPS, shown) or deadlines(source, shown))
+    }
+
+    assert set() == NOT_RUNTIME.keys() - waiting
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import trio\nawait trio.sleep(1)",
+        "import trio as t\nawait t.sleep(1)",
+        "from trio import sleep\nawait sleep(1)",
+        "from trio import sleep as wait\nawait wait(1)",
+        "from trio import sleep_until",
+        "import trio\nnursery.start_soon(trio.sleep, 1)",
+        "def f():\n    from trio import sleep",
+        "import time\ntime.sleep(1)",
+        "from time import sleep as pause\npause(1)",
+        "from .actors.seams import pause\npause(1)",
+        "from .actors import seams\nseams.pause(1)",
+    ],
+)
+def test_a_planted_sleep_is_found(source: str) -> None:
+    """Under whatever name, called or passed on."""
+    assert {} != uses(source, SLEEPS)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import trio\nwith trio.move_on_after(1): ...",
+        "import trio as t\nwith t.move_on_at(1): ...",
+        "from trio import fail_after as within\nwith within(1): ...",
+        "import trio\ntimeout = trio.fail_at",
+        "import trio\nwith trio.CancelScope(deadline=1) as scope: ...",
+        "import trio\ntrio.CancelScope(shield=True, relative_deadline=1)",
+        "from trio import CancelScope as Scope\nScope(deadline=1)",
+        "import trio\ntrio.CancelScope(**options)",
+        "import trio\nfield(factory=partial(trio.CancelScope, deadline=1))",
+        "scope.deadline = 1",
+        "self.nursery.cancel_scope.deadline -= 1",
+        "scope.relative_deadline: float = 1",
+        "first, scope.deadline = 1, 2",
+        "setattr(scope, 'deadline', 1)",
+    ],
+)
+def test_a_planted_deadline_is_found(source: str) -> None:
+    """With a scope, by a timeout or on a scope that somebody else made; under whatever name."""
+    assert set() != deadlines(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import trio\nawait trio.sleep_forever()",
+        "await self.stage.waits.sleep(1, owner='me')",
+        "with stage.waits.move_on_after(1, owner='me'): ...",
+        "import trio\nwith trio.CancelScope(shield=True) as scope: scope.cancel()",
+        "import trio\nscope: trio.CancelScope = field(factory=trio.CancelScope)",
+        "left_s = scope.deadline - now_s",
+        "Ask(deadline=1)",
+        "self.deadline_us = 1",
+        "def sleep(self): ...",
+    ],
+)
+def test_what_only_looks_like_a_wait_is_left_alone(source: str) -> None:
+    """The wheel's own, waits for ever, scopes without a time, and deadlines of something else."""
+    assert ({}, set()) == (uses(source, SLEEPS), deadlines(source))
 
 
 # Tests

@@ -143,7 +143,7 @@ class Planner(Actor[PlannerMessage]):
             self._timer.cancel()
         self._runtime.planned.waits = bool(self._expected.waiting)
         if math.isfinite(when_s):
-            self._timer = self.stage.timers.at(when_s, lambda: self._tell_self(Look()))
+            self._timer = self.stage.timers.at(when_s, lambda: self._tell_self(Look()), owner=self.cell.path)
 
     async def _let_others(self) -> None:
         """There may be very many schedules: others have a turn between them."""
