@@ -76,9 +76,9 @@ class Planner(Actor[PlannerMessage]):
         """Since when nobody else has had a turn, about."""
 
     async def on_start(self) -> None:
-        """Say what the code declares, and read what there is; a store that refuses is tried again later."""
+        """Read what there is, and say what the code declares; for what is due nobody who opens needs to wait."""
         self._runtime.planned.tell = self._tell_self
-        await self._look()
+        await self._look(turns=False)
 
     def on_stop(self) -> None:
         """Leave no timer behind."""
@@ -103,17 +103,18 @@ class Planner(Actor[PlannerMessage]):
         if self.cell.is_alive:
             self.ref.tell_control(message)
 
-    async def _look(self) -> None:
+    async def _look(self, *, turns: bool = True) -> None:
         self._turn_s = self.stage.seams.clock.mono_s()
         try:
             if self._is_stale and self._turn_s >= self._read_s:
                 await self._read()
                 self._is_stale, self._may_release = False, True
             again = self._take_ailing()
-            may_release, self._may_release = self._may_release, False
             await self._say()
-            await self._release(self._expected.waiting if may_release else again)
-            await self._turn()
+            if turns:
+                may_release, self._may_release = self._may_release, False
+                await self._release(self._expected.waiting if may_release else again)
+                await self._turn()
             self._failing = False
         except Exception as error:  # noqa: BLE001 -- logged once; the next look may do better, and nothing is lost
             self._may_release = True
@@ -135,6 +136,8 @@ class Planner(Actor[PlannerMessage]):
     def _next_s(self) -> float:
         """When something is to be done."""
         clock, due_us = self.stage.seams.clock, self._expected.next_us
+        if self._may_release and self._expected.waiting:
+            return clock.mono_s()
         due_s = math.inf if due_us is None else clock.mono_s() + max(0, due_us - clock.wall_us()) / 1e6
         return min(due_s, self._retry_s, self._read_s if self._is_stale else math.inf)
 

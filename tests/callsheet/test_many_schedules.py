@@ -117,9 +117,9 @@ def looks() -> Iterator[list[float]]:
     found: list[float] = []
     look = Planner._look
 
-    async def counted(self: Planner) -> None:
+    async def counted(self: Planner, **options: Any) -> None:
         found.append(trio.current_time())
-        await look(self)
+        await look(self, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Planner, "_look", counted)
@@ -500,6 +500,23 @@ async def test_a_journal_with_too_much_to_do_is_left_alone(
 
 
 # ---------------------------------------------------------------- when it looks
+
+
+async def test_opening_does_not_wait_for_what_is_due(autojump_clock: trio.abc.Clock) -> None:
+    """However much that is: what the code declares is in the store, and the rest comes after."""
+    seen, books = Seen(), Books()
+    jobs = some_jobs(seen)
+    many(jobs, 300)
+    wall = Wall()
+    async with open_house(books.store, jobs, wall=wall):
+        await trio.sleep(1)
+    wall.offset_s += 7200
+    books.groups.clear()
+    async with open_house(books.store, jobs, wall=wall):
+        assert 300 == len(await jobs.schedules.list())
+        assert [] == books.sizes()
+        await trio.sleep(1)
+        assert [STEPS, 300 - STEPS] == books.sizes()
 
 
 async def test_other_runs_are_nothing_to_a_time_that_waits(autojump_clock: trio.abc.Clock) -> None:
