@@ -244,8 +244,9 @@ async def test_a_time_that_waits_goes_before_one_that_is_due(autojump_clock: tri
     seen, tables, n = Seen(), Tables(), 30
     jobs = some_jobs(seen, takes_s=7200)
     many(jobs, n, overlap="queue", start=NOON)
-    async with simulate(jobs, store=lambda: MemoryStore(tables), start=NOON) as world:
+    async with simulate(jobs, store=lambda: MemoryStore(tables), start=NOON - SECOND) as world:
         stored = await world.runtime.read(lambda reader: reader.schedules())
+    assert {NOON.timestamp() * 1e6} == {each.next_us for each in stored}
     waits = [evolve(each, waiting_us=each.next_us, next_us=(each.next_us or 0) + 3_600_000_000) for each in stored]
     waits = [evolve(each, due_us=each.next_us, last_us=each.waiting_us) for each in waits]
     house.write(
