@@ -524,6 +524,35 @@ async def test_a_journal_with_too_much_to_do_is_left_alone(
         assert 1 == caplog.text.count("schedules cannot be looked after, trying again: ")
 
 
+async def test_a_run_that_ends_while_others_are_looked_after(autojump_clock: trio.abc.Clock, monkeypatch: Any) -> None:
+    """That a time has begun to wait for it is known before the look at all of them is over."""
+    monkeypatch.setattr(planner, "STEPS", 1)
+    seen = Seen()
+    jobs = some_jobs(seen, takes_s=3602)
+    many(jobs, 2, start=NOON, overlap="queue")
+    async with simulate(jobs, start=NOON) as world:
+        await world.advance(minutes=59, seconds=59)
+        world.faults.stall(1, seconds=5, when="after", on="set_schedule")
+        await world.advance(seconds=10)
+
+        assert "set_schedule" in world.faults.happened[0].steps
+        assert [("k000", NOON), ("k000", NOON + HOUR), ("k001", NOON), ("k001", NOON + HOUR)] == sorted(asked(world))
+
+
+async def test_a_run_that_ends_while_the_store_refuses(autojump_clock: trio.abc.Clock) -> None:
+    """The time that waits for it is requested when the store takes it."""
+    seen = Seen()
+    jobs = some_jobs(seen, takes_s=3700)
+    many(jobs, 2, start=NOON, overlap="queue")
+    async with simulate(jobs, start=NOON) as world:
+        await world.advance(hours=1, seconds=99)
+        world.faults.fail(1, on="set_schedule")
+        await world.advance(seconds=4)
+
+        assert [("k000", NOON), ("k000", NOON + HOUR), ("k001", NOON), ("k001", NOON + HOUR)] == sorted(asked(world))
+        assert ["set_schedule"] == list({*world.faults.happened[0].steps})
+
+
 # ---------------------------------------------------------------- when it looks
 
 
