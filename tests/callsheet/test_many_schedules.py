@@ -550,7 +550,7 @@ async def test_a_run_that_ends_while_the_store_refuses(autojump_clock: trio.abc.
         await world.advance(seconds=4)
 
         assert [("k000", NOON), ("k000", NOON + HOUR), ("k001", NOON), ("k001", NOON + HOUR)] == sorted(asked(world))
-        assert ["set_schedule"] == list({*world.faults.happened[0].steps})
+        assert "set_schedule" in world.faults.happened[0].steps
 
 
 # ---------------------------------------------------------------- when it looks
