@@ -27,7 +27,7 @@ PAGE: Final = 5_000
 LOOK_S: Final = 1.0
 """How often queues look without being woken, and the wall clock is compared: bounds what a lost wake-up costs."""
 DRIFT_US: Final = 10_000
-"""A wall clock that moved by more than this against the steady one has been set: its timers are made anew."""
+"""A wall clock that moved by more than this against the steady one, at once or little by little: its timers are made anew."""
 GRAIN_US: Final = 1_000
 """Wake-ups of one queue within this are one."""
 
@@ -70,12 +70,22 @@ class Horizon:
 
 
 class Calendar(Actor[CalendarMessage]):
-    """Wakes queues in time. `wake(queue)` and `wake_all()` must be cheap and may be called for nothing."""
+    """
+    Wakes queues in time, and tells whoever else goes by the wall clock that it was set: `wall_was_set()`. What it calls must be
+    cheap and may be called for nothing.
+    """
 
-    def __init__(self, upcoming: Upcoming, wake: Callable[[str], object], wake_all: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        upcoming: Upcoming,
+        wake: Callable[[str], object],
+        wake_all: Callable[[], object],
+        wall_was_set: Callable[[], object] = lambda: None,
+    ) -> None:
         self._upcoming = upcoming
         self._wake = wake
         self._wake_all = wake_all
+        self._wall_was_set = wall_was_set
 
     async def on_start(self) -> None:
         """Read the first window of both clocks."""
@@ -143,6 +153,7 @@ class Calendar(Actor[CalendarMessage]):
         if abs(offset_us - self._offset_us) > DRIFT_US:
             _log.info("the wall clock moved by %+.3f s", (offset_us - self._offset_us) / 1e6)
             self._offset_us = offset_us
+            self._wall_was_set()
         elif not self._is_stale:
             return
         self._is_stale = False

@@ -144,7 +144,7 @@ def _calendar(runtime: Runtime) -> Calendar:
         return await runtime.read(lambda reader: reader.upcoming(clock, after_us, until_us, limit))
 
     aftermath = Aftermath(runtime.system.stage, runtime.slots)
-    return Calendar(upcoming, aftermath.wake, aftermath.wake_all)
+    return Calendar(upcoming, aftermath.wake, aftermath.wake_all, runtime.planned.look)
 
 
 def _jobs_spec(runtime: Runtime, jobs: Jobs) -> ChildSpec:

@@ -34,7 +34,7 @@ from .neighbours import Neighbours
 from .observe.witness import Witness
 from .open_options import MAX_GRACE_S
 from .port import Until
-from .schedules.planner import Planned
+from .schedules.planned import Planned
 from .store.contract import Answer, Command, Reader, Store
 from .store.errors import CallsheetError, OutcomeUnknown
 from .store.policy import seconds

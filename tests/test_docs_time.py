@@ -9,12 +9,11 @@ from typing import Final
 import pytest
 
 from callsheet import Did, Misfire, Overlap, ScheduleOptions
-from callsheet.actors.calendar import LOOK_S, WINDOW_US
+from callsheet.actors.calendar import DRIFT_US, LOOK_S, WINDOW_US
 from callsheet.client.client import ClientSchedules
 from callsheet.schedules.cadence import MAX_EVERY_DAYS, MIN_EVERY_S
 from callsheet.schedules.decide import MISSED_US
 from callsheet.schedules.plan import DEFAULT_CAP, MAX_CAP, MAX_JITTER_S
-from callsheet.schedules.planner import LOOK_S as PLANNER_LOOK_S
 from callsheet.store.records import FIRES_KEPT
 
 from .pages import DOCS, dead_links, play
@@ -56,7 +55,8 @@ def test_the_numbers_hold() -> None:
     assert f"1 … {MAX_CAP:,}" in page
     assert f"of the {FIRES_KEPT} that are kept" in page
     assert (60_000_000, "more than a minute late" in page) == (MISSED_US, True)
-    assert (1.0, 1.0, "looks once a second" in page) == (LOOK_S, PLANNER_LOOK_S, True)
+    assert (1.0, "looks once a second" in page) == (LOOK_S, True)
+    assert (10_000, "a fiftieth of a second" in page) == (DRIFT_US, True)
     assert f"the next {WINDOW_US // 1_000_000} seconds only" in page
 
 

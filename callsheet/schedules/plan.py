@@ -241,5 +241,5 @@ def plan_said(schedule: Schedule) -> Plan | None:
     """What a stored schedule says; None where it was said to another release, and this one cannot read it."""
     try:
         return from_body(schedule.body)
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
         return None

@@ -25,7 +25,7 @@ Kind: TypeAlias = Literal["refuse", "lose", "lose_answer", "stall", "crash", "fu
 Chance: TypeAlias = Literal["refuse", "lose", "lose_answer", "stall", "crash"]
 Step: TypeAlias = Literal[
     "enqueue", "claim", "settle", "cancel", "late", "note", "set_queue", "renew", "rescue", "register", "unregister",
-    "publish", "prune",
+    "publish", "prune", "set_schedule",
 ]  # fmt: skip
 
 STEPS: Final[dict[Step, type[Command]]] = {
@@ -42,6 +42,7 @@ STEPS: Final[dict[Step, type[Command]]] = {
     "unregister": contract.Unregister,
     "publish": contract.Publish,
     "prune": contract.Prune,
+    "set_schedule": contract.SetSchedule,
 }
 _NAMES: Final = {kind: name for name, kind in STEPS.items()}
 MAX_STALL_S: Final = 10.0

@@ -29,6 +29,8 @@ class Future:
     woken: list[tuple[str, float]] = field(factory=list)
     reads: list[int] = field(factory=list)
     looks: int = 0
+    set_at: list[float] = field(factory=list)
+    """When it was told that the wall clock was set."""
     fail: list[Exception] = field(factory=list)
     _began_s: float = field(factory=trio.current_time)
 
@@ -49,6 +51,9 @@ class Future:
 
     def wake_all(self) -> None:
         self.looks += 1
+
+    def wall_was_set(self) -> None:
+        self.set_at.append(round(trio.current_time() - self._began_s, 6))
 
     def add(self, queue: str, in_s: float, clock: Clock = Clock.STEADY) -> Due:
         """Due that long after the beginning, by the clock as it stands."""
@@ -84,7 +89,9 @@ async def open_future() -> AsyncIterator[tuple[Future, SetClock]]:
 
 
 async def begin(future: Future) -> Cell[CalendarMessage]:
-    return await future.world.start("calendar", lambda: Calendar(future.upcoming, future.wake, future.wake_all))
+    return await future.world.start(
+        "calendar", lambda: Calendar(future.upcoming, future.wake, future.wake_all, future.wall_was_set)
+    )
 
 
 async def test_what_waits_in_the_store_wakes_its_queue_in_time(autojump_clock: trio.abc.Clock) -> None:
@@ -196,6 +203,21 @@ async def test_a_wall_clock_set_back_delays_what_follows_it(autojump_clock: trio
         await trio.sleep(1_000)
 
         assert [("steady", 50.0), ("wall", 630.0)] == future.woken
+
+
+async def test_p7_who_goes_by_the_wall_clock_is_told_that_it_was_set(autojump_clock: trio.abc.Clock) -> None:
+    """Within a second, also when it went wrong little by little; and not for nothing."""
+    async with open_future() as (future, clock):
+        await begin(future)
+        await trio.sleep(10.5)
+        for step_s in (3_600, -600, 0.011):
+            clock.offset_s += step_s
+            await trio.sleep(2)
+        for _ in range(30):  # 0.4 ms a second
+            clock.offset_s -= 0.0004
+            await trio.sleep(1)
+
+        assert [11.0, 13.0, 15.0, 42.0] == future.set_at
 
 
 async def test_a_store_that_cannot_be_read_is_asked_again(

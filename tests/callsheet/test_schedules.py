@@ -25,7 +25,6 @@ from callsheet import (
     UnknownTask,
 )
 from callsheet.errors import AlreadyDeclared, InvalidSchedule, ScheduleNotFound
-from callsheet.schedules.planner import Planner
 from callsheet.store.contract import SetSchedule, Store
 from callsheet.store.errors import StoreBusy
 from callsheet.store.memory import MemoryStore
@@ -512,51 +511,6 @@ async def test_two_releases_do_not_take_turns(autojump_clock: trio.abc.Clock) ->
     assert {"new"} == set(seen.payloads)
     assert (False, True) == (states["k"].orphaned, states["gone"].orphaned)
     assert writes[0] < 50
-
-
-async def test_a_thousand_schedules_are_one_look(autojump_clock: trio.abc.Clock) -> None:
-    """While nothing is due the store is not asked; what is due has its runs at once."""
-    seen = Seen()
-    jobs = some_jobs(seen)
-    for n in range(1000):
-        jobs.every(f"k{n:03}", 3600, "work", n, start=NOON + timedelta(hours=1))
-    reads, looks = [0], [0]
-
-    class Counting(MemoryStore):
-        def reader(self) -> Any:
-            reader = super().reader()
-            ask = reader.schedules
-
-            def counted(jobs: Any = None) -> Any:
-                reads[0] += 1
-                return ask(jobs)
-
-            reader.schedules = counted  # type: ignore[method-assign]
-            return reader
-
-    turn = Planner._turn_all
-
-    async def counted_turn(self: Planner, *, may_release: bool) -> None:
-        looks[0] += 1
-        await turn(self, may_release=may_release)
-
-    tables = Tables()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Planner, "_turn_all", counted_turn)
-        async with simulate(jobs, store=lambda: Counting(tables), start=NOON) as world:
-            await world.settle()
-            reads[0] = looks[0] = 0
-            await world.advance(minutes=59)
-            quiet = reads[0], looks[0]
-            await world.advance(minutes=2)
-
-            assert 0 == quiet[0]
-            assert quiet[1] <= 3600
-            assert list(range(1000)) == sorted(seen.payloads)
-            assert {NOON + timedelta(hours=1)} == set(seen.times)
-            assert {NOON + timedelta(hours=1)} == {
-                datetime.fromtimestamp(r.created_us / 1e6, UTC) for r in world.runs()
-            }
 
 
 # ---------------------------------------------------------------- bad input

@@ -124,6 +124,28 @@ class ScheduleContract:
         assert two == ScheduleSet(False, one.schedule)
         assert desk.ids() == [1]
 
+    def test_many_changes_in_one_write_are_judged_each_for_itself(self, desk: Desk) -> None:
+        """Who is mistaken about one keeps no other from being done; runs are claimed in the order of the changes."""
+        every = [evolve(NIGHTLY, key=f"k{n:02}") for n in range(30)]
+        desk.do(*[SetSchedule(None, each) for each in every])
+
+        answers = desk.do(
+            *[
+                SetSchedule(
+                    2 if n % 3 == 0 else 1,
+                    evolve(each, fired=1),
+                    (run(desk, 100 + n, schedule_key=each.key),),
+                    (fired(n),),
+                )
+                for n, each in enumerate(every)
+            ]
+        )
+
+        done = [n for n in range(30) if n % 3]
+        assert [n for n, each in enumerate(answers) if isinstance(each, ScheduleSet) and each.done] == done
+        assert [each.fired for each in schedules(desk)] == [int(n in done) for n in range(30)]
+        assert [int(each.run_id) for each in desk.claim(30)] == [100 + n for n in done]
+
     def test_two_processes_request_a_time_once(self, shared_place: Place) -> None:
         """Each has the store open; the slower one is told what the faster one made of it."""
         one, two = Desk(shared_place()), Desk(shared_place())
