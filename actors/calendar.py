@@ -120,7 +120,7 @@ class Calendar(Actor[CalendarMessage]):
         if self._next_look is not None:  # somebody asked for a look before its time
             self._next_look.cancel()
         when_s = seams.clock.mono_s() + (LOOK_S if seams.look_s is None else seams.look_s)
-        self._next_look = self.stage.timers.at(when_s, lambda: self.ref.tell_control(Look()))
+        self._next_look = self.stage.timers.at(when_s, lambda: self.ref.tell_control(Look()), owner=self.cell.path)
 
     async def _read_on(self, clock: Clock, horizon: Horizon) -> None:
         until_us = self._now_us(clock) + WINDOW_US
@@ -170,6 +170,7 @@ class Calendar(Actor[CalendarMessage]):
                 horizon.timers[key] = timers.at(
                     seams.clock.mono_s() + wait_s,
                     lambda key=key: self.ref.tell_control(Fire(key)),  # type: ignore[misc]
+                    owner=self.cell.path,
                 )
 
     def _fire(self, key: tuple[str, Clock, int]) -> None:

@@ -172,7 +172,7 @@ class Planner(Actor[PlannerMessage]):
             waits_s = [min(look_s, max(0, due_us - now_us) / 1e6) for due_us in dues if due_us is not None]
         if waits_s:
             when_s = self.stage.seams.clock.mono_s() + min(waits_s)
-            self._timer = self.stage.timers.at(when_s, lambda: self._tell_self(Look()))
+            self._timer = self.stage.timers.at(when_s, lambda: self._tell_self(Look()), owner=self.cell.path)
 
     @property
     def _now_us(self) -> int:
