@@ -247,7 +247,7 @@ class Journal(Actor[JournalMessage]):
             state.look.cancel()  # of an incarnation before us
         if state.has_neighbours:
             when_s = self.stage.seams.clock.mono_s() + LOOK_S
-            state.look = self.stage.timers.at(when_s, lambda: self.ref.tell_control(LookAround()))
+            state.look = self.stage.timers.at(when_s, lambda: self.ref.tell_control(LookAround()), owner=self.cell.path)
 
     async def _look_around(self) -> None:
         """Whoever waits for what others do is told; in a quiet moment the store may tidy up."""
@@ -324,7 +324,7 @@ class Journal(Actor[JournalMessage]):
         if hand.urgent:
             if self.cell.stopping and stop_by_s is None:  # only we are restarted: that must not wait for the store
                 return False
-            await trio.sleep(RETRY_S)
+            await self.stage.waits.sleep(RETRY_S, owner=self.cell.path)
         return True
 
     def _trouble(self, error: Exception | None) -> None:

@@ -32,6 +32,7 @@ class Scheduler(Actor[Never]):
         """See `Actor.on_start`."""
         self._sleep = trio.CancelScope()
         self.stage.timers.on_earlier = self._earlier
+        self.stage.waits.on_wheel()
 
     def _earlier(self, when_s: float) -> None:
         self._sleep.deadline = min(self._sleep.deadline, when_s)
@@ -51,6 +52,7 @@ class Scheduler(Actor[Never]):
     async def on_stop(self) -> None:
         """See `Actor.on_stop`."""
         self.stage.timers.on_earlier = _nobody_sleeps
+        self.stage.waits.off_wheel()
 
 
 def _run(call: Callable[[], object]) -> None:

@@ -23,6 +23,7 @@ from .ref import Ref
 from .seams import Seams
 from .timers import Timers
 from .undelivered import Undelivered
+from .waits import Waits
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,6 +38,8 @@ class Stage:
     checked: bool = False
     """Whether messages are compared with what their actor declares."""
     timers: Timers = field(factory=Timers)
+    waits: Waits = field(init=False)
+    """How its tasks wait for a time."""
     registry: dict[str, Cell[Any]] = field(factory=dict)
     reports: Reports = field(factory=Reports)
     dispatcher: Dispatcher = field(init=False)
@@ -51,6 +54,7 @@ class Stage:
     """Called when `stop_by_s` was set or moved."""
 
     def __attrs_post_init__(self) -> None:
+        self.waits = Waits(self.timers, self.seams.clock)
         self.dispatcher = Dispatcher(self.seams.clock.mono_s)
         self.undelivered = Undelivered(self.seams.clock.mono_s)
 

@@ -8,13 +8,15 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from . import backlog, kernel, latency, outside, retention, runs, timers
+from . import backlog, delayed, kernel, latency, outside, rest, retention, runs, timers
 from .figures import Report
 
 BENCHMARKS: Final[dict[str, Callable[[int | None, int], Report]]] = {
     "runs": runs.measure,
     "backlog": backlog.measure,
     "latency": latency.measure,
+    "delayed": delayed.measure,
+    "rest": rest.measure,
     "retention": retention.measure,
     "timers": timers.measure,
     "kernel": kernel.measure,

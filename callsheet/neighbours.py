@@ -14,7 +14,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
-import trio
 from attrs import define, field
 
 from .store.contract import Reader, Renew, Renewed
@@ -65,7 +64,7 @@ class Neighbours:
                 if not failing:
                     _log.warning("could not read what others wrote, trying again: %s", error)
                 failing = self._has_news = True
-                await trio.sleep(RETRY_S)
+                await self._sleep(RETRY_S)
         self._is_looking = False
 
     async def _catch_up(self) -> None:
@@ -74,11 +73,14 @@ class Neighbours:
             return
         if any(None in slots.on_stage.values() for slots in self._runtime.slots.values()):
             self._has_news = True  # claimed, and without its actor for a moment
-            await trio.sleep(MOMENT_S)
+            await self._sleep(MOMENT_S)
             return
         for slots in self._runtime.slots.values():
             await self._compare(slots)
         self._canceled = canceled
+
+    async def _sleep(self, seconds: float) -> None:
+        await self._runtime.system.stage.waits.sleep(seconds, owner="neighbours")
 
     async def _adopt(self) -> int:
         """What was said of queues holds from now on. Returns how many of their runs were canceled."""

@@ -142,8 +142,9 @@ async def _working(
                 runtime.system.stage.spawn(partial(obey, runtime, signals), "signals")
             if runtime.ear is not None:
                 # what is new is claimed first; whatever else was written may wait until that is under way
-                listen = partial(runtime.ear.listen, runtime.wake_queues, partial(_look_around, runtime))
-                runtime.system.stage.spawn(listen, "wake")
+                stage = runtime.system.stage
+                listen = partial(runtime.ear.listen, stage.waits, runtime.wake_queues, partial(_look_around, runtime))
+                stage.spawn(listen, "wake")
             with trio.move_on_after(INTRODUCE_S, shield=True):  # a block that is cancelled already begins all the same
                 await runtime.journal.introduced.wait()
             yield

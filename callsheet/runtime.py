@@ -129,7 +129,7 @@ class Runtime:
             if quiet:  # what is due may be of a task that nobody here knows: then a look brings nothing
                 self.wake_queues()
             looked = quiet
-            with trio.move_on_after(look_s):
+            with self.system.stage.waits.move_on_after(look_s, owner="until_idle"):
                 await moved.wait()
 
     async def forever(self) -> None:
@@ -218,7 +218,7 @@ class Runtime:
 
             async def until(until_s: float) -> None:
                 nonlocal ended
-                with trio.move_on_at(until_s):
+                with self.system.stage.waits.move_on_at(until_s, owner="runs.wait"):
                     await ended.wait()
                 watching.close()  # an event is set once: watch anew before anybody looks
                 ended = watching.enter_context(self.hub.watch(run_id))

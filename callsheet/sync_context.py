@@ -88,8 +88,9 @@ class SyncContext(Facts):
             raise ShuttingDown(self.jobs.identity) from None
 
     async def _sleep(self, delay_s: float) -> None:
-        with self._runtime.threads.waits(self._actor.stage), trio.move_on_after(delay_s):
-            await self._actor.told_to_stop().wait()
+        actor, stage = self._actor, self._actor.stage
+        with self._runtime.threads.waits(stage), stage.waits.move_on_after(delay_s, owner="ctx.sleep"):
+            await actor.told_to_stop().wait()
 
     async def _enqueue(
         self, task: str | Task[Any, Any] | Job, payload: object, options: EnqueueOptions

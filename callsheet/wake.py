@@ -16,10 +16,13 @@ import socket
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 from attrs import define, field
+
+if TYPE_CHECKING:
+    from .actors.waits import Waits
 
 _log = logging.getLogger("callsheet")
 
@@ -104,7 +107,7 @@ class Ear:
             return None
         return cls(path, ear)
 
-    async def listen(self, on_wake: Callable[[], object], then: Callable[[], object]) -> None:
+    async def listen(self, waits: Waits, on_wake: Callable[[], object], then: Callable[[], object]) -> None:
         """
         Call `on_wake` for each datagram, or for many at once, and `then` a moment later, until cancelled. Never raises anything
         else.
@@ -114,7 +117,7 @@ class Ear:
                 await trio.lowlevel.wait_readable(self._socket)
                 self._drain()
                 on_wake()
-                await trio.sleep(GAP_S)
+                await waits.sleep(GAP_S, owner="wake")
                 then()
         except OSError:
             _log.exception("nothing is heard any more at %s: the store is looked at four times a second", self.path)

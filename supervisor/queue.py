@@ -127,7 +127,7 @@ class QueueActor(Actor[QueueMessage]):
                     self._failing_with = type(error)
                     _log.warning("queue %s cannot claim: %s", self._plan.slots.queue, error)
                 clock = self.stage.seams.clock
-                self.stage.timers.at(clock.mono_s() + RETRY_S, self._slots.wake)
+                self.stage.timers.at(clock.mono_s() + RETRY_S, self._slots.wake, owner=self.cell.path)
             case _:
                 assert_never(message)
 

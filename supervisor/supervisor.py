@@ -267,7 +267,8 @@ class Supervisor(Actor[SupervisorMessage]):
         waiting = [each.due_s for each in self.children.values() if each.state is ChildState.WAITING]
         due_s = min((each for each in waiting if each != AT_ONCE), default=None)
         if due_s is not None and not self.cell.stopping:
-            self._timer = self.stage.timers.at(due_s, lambda: self.cell.mailbox.put_control(RestartsDue()))
+            due = RestartsDue()
+            self._timer = self.stage.timers.at(due_s, lambda: self.cell.mailbox.put_control(due), owner=self.cell.path)
 
     def _scheduler_due_s(self) -> float:
         waiting = [each for each in self.children.values() if each.state is ChildState.WAITING]

@@ -205,7 +205,7 @@ class Client:
                 frame = await self.feed.snapshot()
             except StoreError as error:
                 await self._send(encode(failure(None, "store", str(error))))
-                await trio.sleep(RETRY_S)
+                await self.feed.runtime.system.stage.waits.sleep(RETRY_S, owner="monitor")
                 return
         self.rev = frame.rev
         self.unacked.append((frame.rev, self._now_s))

@@ -158,11 +158,12 @@ class Feed:
     async def run(self) -> None:
         """Look, as long as somebody wants to know."""
         clock, failed = self.runtime.seams.clock, False
+        waits = self.runtime.system.stage.waits
         while True:
             while not any(each.hungry for each in self.watchers):
                 await self._wait_called()
             if not (self._changed or self._lost):
-                with trio.move_on_after(LOOK_S):
+                with waits.move_on_after(LOOK_S, owner="monitor"):
                     await self._wait_called()
             began_s = clock.mono_s()
             try:
@@ -172,10 +173,10 @@ class Feed:
                 if not failed:
                     _log.warning("the monitor cannot look: %s", error, exc_info=error)
                 failed, self._lost = True, True
-                await trio.sleep(RETRY_S)
+                await waits.sleep(RETRY_S, owner="monitor")
                 continue
             failed = False
-            await trio.sleep(max(TICK_S, SHARE * (clock.mono_s() - began_s)))
+            await waits.sleep(max(TICK_S, SHARE * (clock.mono_s() - began_s)), owner="monitor")
 
     async def _wait_called(self) -> None:
         await self._called.wait()

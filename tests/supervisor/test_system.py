@@ -295,3 +295,40 @@ async def test_a_grace_that_is_shortened_counts(autojump_clock: trio.abc.Clock) 
         system.request_stop(grace_s=60)
 
         assert [now_s + 8, now_s + 2, now_s + 2] == hurried
+
+
+# ---------------------------------------------------------------- who waits on the wheel
+
+
+class Patient(Player):
+    """Waits on the wheel for a second before it ends."""
+
+    async def on_stop(self) -> None:
+        await self.stage.waits.sleep(1, owner=self.cell.path)
+        await super().on_stop()
+
+
+@pytest.mark.parametrize("dies_after_s", [None, 0.0, 0.5])
+async def test_nobody_who_waits_hangs_a_system_that_stops(
+    autojump_clock: trio.abc.Clock, dies_after_s: float | None
+) -> None:
+    """The scheduler is stopped last; and when it dies before, whoever waits while it stops goes on in its time."""
+    troupe = Troupe()
+    children = [troupe.child(name, Patient, stop_budget_s=100) for name in "ab"]
+    with trio.fail_after(50):
+        async with ActorSystem(spec(*children), seams=Seams.seeded(1)) as system:
+            stage = system.stage
+
+            async def die(after_s: float) -> None:
+                await trio.sleep(5 + after_s)
+                stage.registry["/scheduler"].ref.tell("poison")
+
+            if dies_after_s is not None:
+                stage.nursery.start_soon(die, dies_after_s)
+            stage.nursery.start_soon(lambda: stage.waits.sleep(1_000, owner="somebody outside of the tree"))
+            await trio.sleep(5)
+            left_s = trio.current_time()
+
+    assert 2 == trio.current_time() - left_s
+    assert ["+a", "+b", "-b", "-a"] == troupe.log
+    assert (0, 0) == (len(stage.timers), len(stage.waits))
