@@ -1,7 +1,8 @@
 """
 The near future of the store, as timers: when a run becomes due, its queue is woken.
 
-Rule 1: it holds a window of time only, and one timer per queue and millisecond; the rest waits in the store.
+Rule 1: it holds a window of time only, and one timer per queue and millisecond; the rest waits in the store. The window is
+    short where the future is dense, so that timers are never many; it is read in pages, and others are heard in between.
 Rule 2: what it sends is an empty wake-up. The claim that follows compares every row with its own clock, so a timer that
     fires early costs a look, and one that was lost costs a second at most.
 """
@@ -21,8 +22,10 @@ from .timers import Timer
 _log = logging.getLogger("callsheet.calendar")
 
 WINDOW_US: Final = 60_000_000
-"""How far ahead timers are held."""
-PAGE: Final = 5_000
+"""How far ahead timers are held, if they are not too many."""
+MOST: Final = 10_000
+"""Timers of one clock after which no more of the future is read; twice as many are cut back to it."""
+PAGE: Final = 1_000
 """Rows of the store that are read at a time, about."""
 LOOK_S: Final = 1.0
 """How often queues look without being woken, and the wall clock is compared: bounds what a lost wake-up costs."""
@@ -50,13 +53,18 @@ class Reread:
 
 
 @frozen
+class ReadOn:
+    """More of the future is to be held."""
+
+
+@frozen
 class Fire:
     """A timer's time has come."""
 
     key: tuple[str, Clock, int]
 
 
-CalendarMessage: TypeAlias = Expect | Look | Reread | Fire
+CalendarMessage: TypeAlias = Expect | Look | Reread | ReadOn | Fire
 Upcoming: TypeAlias = Callable[[Clock, int, int, int], Awaitable[tuple[Due, ...]]]
 """(clock, after_us, until_us, limit) -> a page of the store's future, read somewhere else than in our task."""
 
@@ -67,6 +75,21 @@ class Horizon:
 
     until_us: int
     timers: dict[tuple[str, Clock, int], Timer] = field(factory=dict)
+    is_reading: bool = False
+    """Whether more is being read, page by page."""
+
+    def begin(self, now_us: int) -> None:
+        """Read on when half of what may be held has passed."""
+        if self.until_us < now_us + WINDOW_US // 2 and len(self.timers) < MOST // 2:
+            self.is_reading = True
+
+    def cut(self) -> None:
+        """Hold the nearest ones only; the others are read again when there is room."""
+        grains = sorted([grain_us for _, _, grain_us in self.timers])
+        self.until_us = grains[MOST - 1]
+        for key in [key for key in self.timers if key[2] > self.until_us]:
+            self.timers.pop(key).cancel()
+        self.is_reading = False
 
 
 class Calendar(Actor[CalendarMessage]):
@@ -88,12 +111,12 @@ class Calendar(Actor[CalendarMessage]):
         self._wall_was_set = wall_was_set
 
     async def on_start(self) -> None:
-        """Read the first window of both clocks."""
+        """Look, and begin to read; whoever starts after us does not wait until all is read."""
         self._horizons = {clock: Horizon(self._now_us(clock)) for clock in (Clock.STEADY, Clock.WALL)}
         self._offset_us = self._wall_offset_us()
         self._next_look: Timer | None = None
         self._is_stale = False
-        await self._look()
+        self._look()
 
     async def on_stop(self) -> None:
         """Leave no timer behind, and no wake-up: whoever comes next reads anew."""
@@ -112,7 +135,9 @@ class Calendar(Actor[CalendarMessage]):
             case Fire(key):
                 self._fire(key)
             case Look():
-                await self._look()
+                self._look()
+            case ReadOn():
+                await self._read_on()
             case Reread():  # with the next look: others may write all the time
                 self._is_stale = True
             case _:
@@ -120,29 +145,43 @@ class Calendar(Actor[CalendarMessage]):
 
     # -- the window
 
-    async def _look(self) -> None:
+    def _look(self) -> None:
         self._wake_all()
         self._re_anchor()
         for clock, horizon in self._horizons.items():
-            if horizon.until_us < self._now_us(clock) + WINDOW_US // 2:
-                await self._read_on(clock, horizon)
+            self._begin(clock, horizon)
         seams = self.stage.seams
         if self._next_look is not None:  # somebody asked for a look before its time
             self._next_look.cancel()
         when_s = seams.clock.mono_s() + (LOOK_S if seams.look_s is None else seams.look_s)
         self._next_look = self.stage.timers.at(when_s, lambda: self.ref.tell_control(Look()), owner=self.cell.path)
 
-    async def _read_on(self, clock: Clock, horizon: Horizon) -> None:
+    def _begin(self, clock: Clock, horizon: Horizon) -> None:
+        is_reading = any(each.is_reading for each in self._horizons.values())
+        horizon.begin(self._now_us(clock))
+        if horizon.is_reading and not is_reading:
+            self.ref.tell_control(ReadOn())
+
+    async def _read_on(self) -> None:
+        """A page of each clock; the next ones after whatever else there is to do."""
+        for clock, horizon in self._horizons.items():
+            if horizon.is_reading:
+                horizon.is_reading = await self._read_page(clock, horizon)
+        if any(horizon.is_reading for horizon in self._horizons.values()):
+            self.ref.tell_control(ReadOn())
+
+    async def _read_page(self, clock: Clock, horizon: Horizon) -> bool:
+        """Whether there is more to read."""
         until_us = self._now_us(clock) + WINDOW_US
-        while horizon.until_us < until_us:
-            try:
-                page = await self._upcoming(clock, horizon.until_us, until_us, PAGE)
-            except Exception:  # noqa: BLE001 -- logged; the loop goes on
-                _log.exception("could not read what becomes due; looking again soon")
-                return
-            # a page holds everything that falls due with its last entry, and may be shorter than asked: empty is the end
-            horizon.until_us = page[-1].due_us if page else until_us
-            self._hold(page)
+        try:
+            page = await self._upcoming(clock, horizon.until_us, until_us, PAGE)
+        except Exception:  # noqa: BLE001 -- logged; begun anew with the next look
+            _log.exception("could not read what becomes due; looking again soon")
+            return False
+        # a page holds everything that falls due with its last entry, and may be shorter than asked: empty is the end
+        horizon.until_us = page[-1].due_us if page else until_us
+        self._hold(page)
+        return bool(page) and len(horizon.timers) < MOST
 
     def _re_anchor(self) -> None:
         """
@@ -183,15 +222,20 @@ class Calendar(Actor[CalendarMessage]):
                     lambda key=key: self.ref.tell_control(Fire(key)),  # type: ignore[misc]
                     owner=self.cell.path,
                 )
+                if len(horizon.timers) >= 2 * MOST:
+                    horizon.cut()
 
     def _fire(self, key: tuple[str, Clock, int]) -> None:
         queue, clock, due_us = key
-        if self._horizons[clock].timers.pop(key, None) is None:
+        horizon = self._horizons[clock]
+        if horizon.timers.pop(key, None) is None:
             return
         if self._now_us(clock) < due_us:  # the clock it was made by has gone back meanwhile
             self._hold([Due(queue, clock, due_us)])
         else:
             self._wake(queue)
+        if len(horizon.timers) == MOST // 2 - 1:  # the window may be shorter than the time between two looks
+            self._begin(clock, horizon)
 
     def _now_us(self, clock: Clock) -> int:
         return self.stage.seams.clock.wall_us() if clock is Clock.WALL else self.stage.seams.clock.steady_us()

@@ -10,6 +10,7 @@ import trio
 import trio.testing
 from attrs import define, field
 
+from callsheet.actors import calendar as calendar_module
 from callsheet.actors.calendar import LOOK_S, WINDOW_US, Calendar, CalendarMessage, Expect
 from callsheet.actors.cell import Cell
 from callsheet.store.records import Clock, Due
@@ -31,11 +32,12 @@ class Future:
     looks: int = 0
     set_at: list[float] = field(factory=list)
     """When it was told that the wall clock was set."""
+    slow_s: float = 0.0
     fail: list[Exception] = field(factory=list)
     _began_s: float = field(factory=trio.current_time)
 
     async def upcoming(self, clock: Clock, after_us: int, until_us: int, limit: int) -> tuple[Due, ...]:
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(self.slow_s)
         if self.fail:
             raise self.fail.pop()
         self.reads.append(until_us)
@@ -262,3 +264,47 @@ async def test_a_calendar_that_stops_leaves_no_timer(autojump_clock: trio.abc.Cl
         await trio.sleep(100)
 
         assert [("a", 10.0), ("b", 59.0)] == future.woken
+
+
+@pytest.mark.parametrize("told", [False, True], ids=["read", "told"])
+async def test_of_a_dense_future_only_so_much_is_held(
+    autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch, told: bool
+) -> None:
+    """Timers are bounded however much is due soon, and every queue is woken in time all the same."""
+    monkeypatch.setattr(calendar_module, "MOST", 50)
+    async with open_future() as (future, _):
+        future.rows = 7
+        if told:
+            cell = await begin(future)
+            await settle()
+        dues = [future.add(f"q{n % 4}", 1 + n / 500, (Clock.STEADY, Clock.WALL)[n % 2]) for n in range(3_000)]
+        if told:
+            cell.ref.tell(Expect(tuple(dues)))
+        else:
+            await begin(future)
+
+        most = 0
+        while len(future.woken) < len(dues):
+            await trio.sleep(0.01)
+            most = max(most, len(future.world.stage.timers))
+
+        assert [f"q{n % 4}" for n in range(3_000)] == [queue for queue, _ in future.woken]
+        late_ms = [round(1e3 * (at_s - 1 - n / 500), 3) for n, (_, at_s) in enumerate(future.woken)]
+        assert {0, 1} >= set(late_ms)
+        assert 50 < most <= 2 * 2 * 50 + 1  # of either clock, and the next look
+
+
+async def test_what_is_read_in_pages_keeps_nobody_waiting(autojump_clock: trio.abc.Clock) -> None:
+    """The calendar has started before the future is read, and hears what it is told between two pages."""
+    async with open_future() as (future, _):
+        future.rows = 1
+        for n in range(100):
+            future.add("a", 1 + n)
+        future.slow_s = 0.5
+
+        calendar = await begin(future)
+        assert [] == future.reads
+        calendar.ref.tell_control(Expect((Due("b", Clock.AT_ONCE, 0),)))
+        await trio.sleep(3)
+
+        assert ("b", 1.0) == future.woken[0]  # after a page of each clock
