@@ -43,7 +43,9 @@ def some_asks(chance: random.Random, me: str, number: int, wall_us: int, ahead_s
         wait_s = chance.choice([chance.uniform(0.05, 20), chance.uniform(0.05, 600), chance.uniform(0.05, ahead_s)])
         by_delay = chance.random() < 0.5
         fails = int(chance.random() < 0.02)
-        plans.append({"n": f"{me}.{n}", "ms": int(chance.random() < 0.1), "fails": fails, "by": "raising", "then": "return"})
+        plans.append(
+            {"n": f"{me}.{n}", "ms": int(chance.random() < 0.1), "fails": fails, "by": "raising", "then": "return"}
+        )
         delays.append(round(wait_s, 3) if by_delay else None)
         ats.append(None if by_delay else wall_us + int(wait_s * 1e6))
     return Asks(plans, delays, ats)

@@ -49,6 +49,7 @@ class Life:
     """Runs of which a handler began in this life."""
     first_ns: int = 0
     """When the first of them did."""
+    opened: bool = False
     closed: bool = False
 
     def end(self, number: signal.Signals) -> None:
@@ -134,6 +135,7 @@ class Lives:
                     life.began_ns = line["t"]
                 case "open":
                     self._name(life, line["boot"])
+                    life.opened = True
                 case "closed":
                     life.closed = True
                 case "start":

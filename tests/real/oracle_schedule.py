@@ -18,6 +18,7 @@ from callsheet.store.records import Did, Fired, Run, Schedule
 
 from .ledger import Line
 from .timetable import CAP, MINUTE_US, Timing
+from .wall import us_of
 
 IN_TIME_US: Final = MINUTE_US
 """A time that was looked after within a minute came in time."""
@@ -299,17 +300,19 @@ def _alone(tale: Tale, regular: Sequence[Run], eras: Sequence[Era]) -> Iterator[
     def overlap(us: int) -> str:
         return eras[max(0, bisect_left(starts, us + 1) - 1)].timing.overlap
 
-    inorder = sorted(((run.nominal_us, run.id) for run in regular if run.nominal_us is not None))
+    inorder = sorted((run.nominal_us, run.id) for run in regular if run.nominal_us is not None)
     for (_, before), (us, after) in zip(inorder, inorder[1:], strict=False):
         if overlap(us) == "allow" or after not in tale.began or before not in tale.said_last:
             continue
         if tale.began[after] < tale.said_last[before]:
             yield f"run {after} of {us} began while run {before} was on stage"
+    hands_us = {line["run"]: us_of(line["t0"]) for line in tale.steered if line["say"] == "trigger"}
     for line in tale.minutes.lines:
         if line.did is not Did.OVERLAPPED:
             continue
         moment_us = min(tale.walls.moments(line.at_us), default=0)
-        others = [run for run in tale.runs if run.nominal_us is not None and run.nominal_us < line.nominal_us or run not in regular]
-        ended = [tale.ended[run.id] for run in others]
+        others = [run.id for run in regular if run.nominal_us is not None and run.nominal_us < line.nominal_us]
+        others += [run_id for run_id, asked_us in hands_us.items() if asked_us <= moment_us]
+        ended = [tale.ended.get(run_id) for run_id in others]
         if all(each is not None and each < moment_us for each in ended):
             yield f"I30 {line.nominal_us} was dropped for a run, and none went on at {line.at_us}"

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from attrs import evolve, field, frozen
 
-from callsheet.store.records import Clock, Did, Fired, Move, Run, Schedule
+from callsheet.store.records import Clock, Move, Run, Schedule
 
 from .evidence import Evidence
 from .ledger import Line
@@ -168,8 +168,10 @@ def reached_in_time(story: Story) -> Counter[str]:
             "fired": sum(each.fired for each in story.schedules.values()),
             "skipped": sum(each.skipped for each in story.schedules.values()),
             "histories read in time": sum(each.complete for each in story.minutes.values()),
-            "clock set back": sum(later[1] < one[1] for one, later in zip(story.walls.steps, story.walls.steps[1:], strict=False)),
-            "runs early by another clock": _apart(story),
+            "clock set back": sum(
+                later[1] < one[1] for one, later in zip(story.walls.steps, story.walls.steps[1:], strict=False)
+            ),
+            "starts while the clocks differed": _apart(story),
         }
     )
     for minutes in story.minutes.values():
@@ -189,6 +191,3 @@ def _apart(story: Story) -> int:
     return sum(
         line["say"] == "start" and abs(line["wall"] - line["steady"]) > SECOND_US for line in story.evidence.stage
     )
-
-
-__all__ = ["Did", "Fired", "Story", "Walls", "reached_in_time", "tales", "untimely"]

@@ -179,9 +179,7 @@ async def live(folder: Path, orders: Orders) -> None:
             declare(timing)
     async with open_runtime(store(str(folder / "jobs.db")), jobs, app=books, seams=seams, grace=5.0) as runtime:
         least_us, most_us = steady_offset_us(seams)
-        books.stage.say(
-            "open", life=orders.life, boot=runtime.boot_id, steady_least=least_us, steady_most=most_us
-        )
+        books.stage.say("open", life=orders.life, boot=runtime.boot_id, steady_least=least_us, steady_most=most_us)
         await (finish(runtime, books) if orders.finish else play(books))
     books.stage.say("closed", life=orders.life)
 

@@ -70,7 +70,7 @@ class Timing:
 
     def first_after(self, us: int) -> int:
         """The first of its times that is later."""
-        reach_us = self.step_us if self.step_us else DAY_MINUTES * MINUTE_US
+        reach_us = self.step_us or DAY_MINUTES * MINUTE_US
         return next(self.times(us + 1, max(us, self.start_us or 0) + reach_us))
 
 
@@ -83,12 +83,12 @@ def timetable(seed: int, number: int) -> list[Timing]:
 
 
 def _timing(n: int, misfire: str, overlap: str, chance: random.Random) -> Timing:
-    step_us = chance.choice([1, 1, 1.5, 2, 2.5, 3, 4, 5, 7]) * SECOND_US
+    step_us = chance.choice([1, 1, 1.5, 2, 2.5, 3, 4, 5, 7, 90, 200, 600]) * SECOND_US
     plain = Timing(
         key=f"{n:02}-{misfire}-{overlap}",
         misfire=misfire,
         overlap=overlap,
-        ms=chance.choice([1, 1, 50] if overlap == "allow" else [1, 50, 300, 1_200]),
+        ms=chance.choice([1, 1, 50] if overlap == "allow" else [1, 50, 300, 700]),
         fails=chance.choice([0, 0, 0, 1]),
         declared=n % 4 != 3,
     )
