@@ -7,9 +7,11 @@ noted, and in what is left to wait.
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Final, Protocol
 
 from attrs import define, evolve, field, frozen
@@ -126,7 +128,7 @@ def told_of(tale: Tale) -> Iterator[str]:
 
 
 def _eras(tale: Tale, timing: Timing, schedule: Schedule, problems: list[str]) -> Iterator[Era]:
-    """From one change of what is said to the next. What came in between, and nobody had looked after, was given up with it."""
+    """From one change of what is said to the next. What came in between, and nobody had looked after, was given up."""
     assert schedule.last_us is not None
     from_us: int | None = None
     if timing.declared:
@@ -138,21 +140,14 @@ def _eras(tale: Tale, timing: Timing, schedule: Schedule, problems: list[str]) -
         if next_us is None:
             problems.append(f"I30 after {line['say']} it has no next time")
             continue
-        if from_us is not None and last_us is not None:
-            yield Era(timing, from_us, last_us)
-        given_up_us = from_us if last_us is None else last_us + 1
-        if line["say"] == "resume" and given_up_us is not None:
-            problems += (
-                f"I30 {us} was given up when a pause ended, and had not come"
-                for us in timing.times(given_up_us, next_us - 1)
-                if us > line["w1"]
-            )
+        if from_us is not None:
+            if last_us is not None:
+                yield Era(timing, from_us, last_us)
+            if line["say"] == "resume":
+                problems += _given_up(timing, from_us if last_us is None else last_us + 1, line)
         if line["say"] != "resume":
             timing = _said(timing, line, next_us)
-        if next_us != timing.first_after(next_us - 1):
-            problems.append(f"I30 {next_us}, its next time after {line['say']}, is none of its grid")
-        if line["say"] == "make" and not line["w0"] < next_us <= timing.first_after(max(line["w1"], line["last"] or 0)):
-            problems.append(f"I30 {next_us} is not its next time after {line['w0']} … {line['w1']}")
+        problems += _is_next(timing, line)
         from_us = next_us
     if from_us is None:
         problems.append("I30 nobody said when it begins")
@@ -162,6 +157,22 @@ def _eras(tale: Tale, timing: Timing, schedule: Schedule, problems: list[str]) -
         problems.append(f"I30 after {schedule.last_us} its next time is {schedule.next_us}")
     if schedule.next_us is not None and schedule.next_us + timing.jitter_us <= tale.until_us:
         problems.append(f"I30 {schedule.next_us} has come, and was not looked after")
+
+
+def _given_up(timing: Timing, from_us: int, line: Line) -> Iterator[str]:
+    """When a pause ends, what came meanwhile is; nothing else."""
+    for us in timing.times(from_us, line["next"] - 1):
+        if us > line["w1"]:
+            yield f"I30 {us} was given up when a pause ended, and had not come"
+
+
+def _is_next(timing: Timing, line: Line) -> Iterator[str]:
+    """Whether a change was answered with a next time that is one; of a new schedule, with the first to come."""
+    next_us = line["next"]
+    if next_us != timing.first_after(next_us - 1):
+        yield f"I30 {next_us}, its next time after {line['say']}, is none of its grid"
+    if line["say"] == "make" and not line["w0"] < next_us <= timing.first_after(line["w1"]):
+        yield f"I30 {next_us} is not its first time after {line['w0']} … {line['w1']}"
 
 
 def _declared(tale: Tale, timing: Timing, schedule: Schedule) -> tuple[Timing, int]:
@@ -185,8 +196,6 @@ def _was_done(us: int, tale: Tale, timing: Timing) -> bool:
 
 def _anchor_us(schedule: Schedule) -> int:
     """The point of its grid where nobody named one: when it was stored first."""
-    import json
-
     return int(json.loads(schedule.body)["anchor_us"])
 
 
@@ -294,14 +303,14 @@ def _look(at_us: int, lines: Sequence[Fired], era: Era, waited: set[int]) -> Ite
 
 
 def _alone(tale: Tale, regular: Sequence[Run], eras: Sequence[Era]) -> Iterator[str]:
-    """I30: unless it is allowed, no run begins before the one before it has ended, and none is kept out by one that had ended."""
+    """I30: unless it is allowed, no run begins before the one before it has ended; none is kept out by one that had ended."""
     starts = [era.from_us for era in eras]
 
     def overlap(us: int) -> str:
         return eras[max(0, bisect_left(starts, us + 1) - 1)].timing.overlap
 
     inorder = sorted((run.nominal_us, run.id) for run in regular if run.nominal_us is not None)
-    for (_, before), (us, after) in zip(inorder, inorder[1:], strict=False):
+    for (_, before), (us, after) in pairwise(inorder):
         if overlap(us) == "allow" or after not in tale.began or before not in tale.said_last:
             continue
         if tale.began[after] < tale.said_last[before]:

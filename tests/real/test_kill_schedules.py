@@ -1,5 +1,5 @@
 """
-P7 and P8 of time with real processes: `kill -9` in the middle of delayed runs and schedules, judged by walking over their grids.
+P7 and P8 with real processes: `kill -9` in the middle of delayed runs and schedules, judged by walking over their grids.
 
 The wall clock of the story is `wall`: its parent sets it, so that a gap between two lives is hours long and costs nothing.
 """
@@ -179,13 +179,12 @@ class Parent:
         with self._steered(what, timing.key, step=timing.step_us, jitter=timing.jitter_us, misfire=timing.misfire,
                            overlap=timing.overlap) as answer:  # fmt: skip
             if timing.cron:
-                how = self.client.schedules.cron
-                answer |= _state(patiently(lambda: how(timing.key, timing.cron, "tick", plan, **options)))
+                cron = self.client.schedules.cron
+                answer.update(_state(patiently(lambda: cron(timing.key, timing.cron, "tick", plan, **options))))
             else:
                 step = timedelta(microseconds=timing.step_us)
-                answer |= _state(
-                    patiently(lambda: self.client.schedules.every(timing.key, step, "tick", plan, **options))
-                )
+                every = self.client.schedules.every
+                answer.update(_state(patiently(lambda: every(timing.key, step, "tick", plan, **options))))
         self.timings[timing.key] = timing
 
     @contextmanager
@@ -219,7 +218,7 @@ class Parent:
     def resume(self, key: str) -> None:
         """End a pause."""
         with self._steered("resume", key) as answer:
-            answer |= _state(patiently(lambda: self.client.schedules.resume(key)))
+            answer.update(_state(patiently(lambda: self.client.schedules.resume(key))))
         self.paused.discard(key)
 
     # -- lives
@@ -409,7 +408,8 @@ def judge(size: Size, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     problems, counts = untimely(story), reached_in_time(story)
     with capsys.disabled():
         sys.stdout.write(
-            f"  {len(parent.lives.killed)} kills; {(told_ns - began_ns) / 1e9:.0f} s, judged in {(now_ns() - told_ns) / 1e9:.0f} s;"
+            f"  {len(parent.lives.killed)} kills in {(told_ns - began_ns) / 1e9:.0f} s;"
+            f" judged in {(now_ns() - told_ns) / 1e9:.0f} s;"
             f" from code loaded to first start {spread(parent.first_start_s)} s\n"
             f"  {dict(sorted(counts.items()))}\n"
         )

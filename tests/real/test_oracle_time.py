@@ -30,7 +30,7 @@ def timing(key: str, **facts: Any) -> Timing:
     misfire, overlap, *step = key.split("-")
     step_us = int(step[0] if step else 10) * SECOND_US
     grid = {"step_us": step_us, "start_us": BASE_US, "anchor_us": BASE_US}
-    return Timing(key, misfire, overlap, ms=1, fails=0, declared=True, **grid, **facts)
+    return Timing(key, misfire, overlap, ms=1, fails=0, declared=not step, **grid, **facts)
 
 
 def ran(run_id: str, what: str, start_s: float, end_s: float, **facts: Any) -> History:
@@ -104,7 +104,18 @@ def good() -> Story:
     every = [tick("all-allow", n, 205, 205) for n in range(10, 201, 10)]
     ticks = [*lone, *late, hand, *queued, *strict, *every]
     requested = Did.REQUESTED
+    said_so = {"misfire": "skip", "overlap": "allow", "step": 90 * SECOND_US, "jitter": 0}
     steered: list[Line] = [
+        {"say": "make", "key": "skip-allow-90", "w0": us(1), "w1": us(2), "last": None, "next": us(90), **said_so},
+        {
+            "say": "edit",
+            "key": "skip-allow-90",
+            "w0": us(165),
+            "w1": us(165),
+            "last": us(90),
+            "next": us(180),
+            **said_so,
+        },
         {"say": "pause", "key": "latest-skip", "w0": us(60), "w1": us(60), "t": 0},
         {"say": "resume", "key": "latest-skip", "w0": us(95), "w1": us(95), "t": 0, "last": us(50), "next": us(100)},
         {"say": "trigger", "key": "latest-skip", "w0": us(102), "w1": us(102), "t0": 102 * 10**9, "run": "hand"},
@@ -121,7 +132,8 @@ def good() -> Story:
                 noted(102, 102, Did.TRIGGERED, hand), noted(190, 202, Did.MISSED, times=9), noted(200, 202, requested, late[0]),
             ),
             "all-queue": minutes(
-                noted(10, 10, requested, queued[0]), noted(20, 26, Did.WAITED, queued[1]), noted(190, 202, Did.MISSED, times=17),
+                noted(10, 10, requested, queued[0]), noted(20, 26, Did.WAITED, queued[1]),
+                noted(190, 202, Did.MISSED, times=17),
             ),
             "skip-allow-90": minutes(
                 noted(90, 161, Did.MISSED), noted(180, 201, requested, strict[0]),
@@ -236,10 +248,10 @@ def both(*spoils: Spoil) -> Spoil:
     return apply
 
 
-def resumed(**facts: Any) -> Spoil:
-    """The end of a pause was answered otherwise."""
+def answered(what: str, **facts: Any) -> Spoil:
+    """A change of a schedule was answered otherwise."""
     return lambda story: evolve(
-        story, steered=[{**line, **facts} if line["say"] == "resume" else line for line in story.steered]
+        story, steered=[{**line, **facts} if line["say"] == what else line for line in story.steered]
     )
 
 
@@ -279,7 +291,7 @@ BAD: Final[dict[str, tuple[str, Spoil]]] = {
     "more than the latest": ("latest makes up for 1, and 20 were", said("all-allow", misfire="latest")),
     "not even the latest": (
         "latest makes up for one at least",
-        said("skip-allow-90", misfire="latest"),
+        both(answered("make", misfire="latest"), answered("edit", misfire="latest")),
     ),
     "not all of them": (
         "all makes up for 20, and 19 were",
@@ -292,10 +304,16 @@ BAD: Final[dict[str, tuple[str, Spoil]]] = {
     "no next time": ("its next time is None", stands("all-allow", next_us=None)),
     "a next time that leaves one out": ("its next time is", stands("all-allow", next_us=us(220))),
     "not looked after until the end": ("was not looked after", lambda story: evolve(story, until_us=us(210))),
-    "side by side": ("while run all-allow@10 was on stage", both(said("all-allow", overlap="skip"), began("all-allow@20", t=1))),
+    "side by side": (
+        "while run all-allow@10 was on stage",
+        both(said("all-allow", overlap="skip"), began("all-allow@20", t=1)),
+    ),
     "kept out by nobody": ("was dropped for a run, and none went on", notes("latest-skip", at(20, at_us=us(26)))),
-    "given up before it came": ("was given up when a pause ended", resumed(w1=us(89))),
-    "gone on at no time of it": ("is none of its grid", resumed(next=us(101))),
+    "given up before it came": ("was given up when a pause ended", answered("resume", w1=us(89))),
+    "made, and begins late": ("is not its first time after", answered("make", w0=us(1), w1=us(2), next=us(180))),
+    "made, and has no times": ("I30 after make it has no next time", answered("make", next=None)),
+    "changed to no time of it": ("its next time after edit, is none of its grid", answered("edit", next=us(181))),
+    "gone on at no time of it": ("is none of its grid", answered("resume", next=us(101))),
 }  # fmt: skip
 
 

@@ -43,7 +43,7 @@ class Timing:
     misfire: str
     overlap: str
     ms: int
-    """How long its handler takes; not long where many may go on at once: those that are killed again and again go one by one."""
+    """How long its handler takes: not long where many go on at once, for after three kills they go one by one."""
     fails: int
     """Tries of each run that fail."""
     declared: bool
