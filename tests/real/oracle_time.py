@@ -97,18 +97,23 @@ def untimely(story: Story) -> list[str]:
 
 def early(called: Evidence, told: Told) -> Iterator[str]:
     """I27: no delayed run is due, or began, before the time that it was asked for, by the clock that this time is of."""
-    there = {plan_of(each.run)["n"]: each.run for each in called.runs.values()}
+    there = {plan_of(each.run)["n"]: each for each in called.runs.values()}
     began = {line["run"]: line for line in called.stage if line["say"] == "start" and line["attempt"] == 1}
     for call in told.manys:
         ask, ack = call.ask, call.ack
         for plan, delay, at_us in zip(ask["plans"], ask["delays"], ask["ats"], strict=True):
-            run = there.get(plan["n"])
-            if run is None:
+            history = there.get(plan["n"])
+            if history is None:
                 continue  # one that was acknowledged and is gone is reported by I1
-            clock = "wall" if at_us is not None else ask["by"]
+            run, clock = history.run, "wall" if at_us is not None else ask["by"]
             due_us = ask[clock] + int(delay * SECOND_US) if at_us is None else at_us
             start = began.get(run.id)
-            if start is not None and start[clock] < due_us:
+            if (
+                history.transitions and history.transitions[0].move is Move.ENQUEUE
+            ):  # its time had come when it was made
+                if ack is not None and ack[clock] < due_us:
+                    yield f"I27 {call}: run {run.id} was queued {due_us - ack[clock]} us before its time"
+            elif start is not None and start[clock] < due_us:
                 yield f"I27 {call}: run {run.id} began {due_us - start[clock]} us before its time on the {clock} clock"
             if run.attempt == 1 and ack is not None and at_us is None:
                 latest_us = ack[clock] + int(delay * SECOND_US)

@@ -33,9 +33,9 @@ def timing(key: str, **facts: Any) -> Timing:
     return Timing(key, misfire, overlap, ms=1, fails=0, declared=not step, **grid, **facts)
 
 
-def ran(run_id: str, what: str, start_s: float, end_s: float, **facts: Any) -> History:
-    """A run that began and ended then; its id says nothing."""
-    one = history(run_id, plan(what), Move.ENQUEUE, Move.START, Move.SUCCEED)
+def ran(run_id: str, what: str, start_s: float, end_s: float, *, born: Move = Move.ENQUEUE, **facts: Any) -> History:
+    """A run that began and ended then."""
+    one = history(run_id, plan(what), born, Move.START, Move.SUCCEED)
     ended = evolve(one.transitions[-1], at_us=us(end_s))
     attempt = evolve(one.attempts[0], started_us=us(start_s), ended_us=us(end_s))
     run = evolve(one.run, ended_us=us(end_s), **facts)
@@ -85,7 +85,10 @@ def minutes(*lines: Fired) -> Minutes:
 
 def good() -> Story:
     """Two delayed runs, and four schedules of which some times are missed, overlapped, waited for or given up."""
-    delayed, by_wall = ran("D", "1.1.0", 5, 6, due_us=us(5), clock=Clock.STEADY), ran("W", "1.1.1", 7, 8)
+    delayed, by_wall = (
+        ran("D", "1.1.0", 5, 6, born=Move.SCHEDULE, due_us=us(5), clock=Clock.STEADY),
+        ran("W", "1.1.1", 7, 8, born=Move.SCHEDULE),
+    )
     plans, clocks = [plan("1.1.0"), plan("1.1.1")], {"wall": us(2), "steady": us(2)}
     caller = [
         {"say": "ask", "id": "1.1", "do": "many", "by": "steady", "t": 1, "plans": plans, "delays": [3, None],
@@ -272,6 +275,10 @@ BAD: Final[dict[str, tuple[str, Spoil]]] = {
     "nothing is noted of a run": ("nothing is noted of run", notes("all-allow", but(20))),
     "an early delay": ("before its time on the steady clock", began("D", steady=us(5) - 1)),
     "an early run_at": ("before its time on the wall clock", began("W", wall=us(7) - 1)),
+    "a time that was taken for past": (
+        "run W was queued",
+        runs(lambda found: found.update({"W": ran("W", "1.1.1", 7, 8)})),
+    ),
     "a delay by the wrong clock": ("I27 call 1.1: run D is due", of("D", of_run(clock=Clock.WALL))),
     "a shortened delay": ("I27 call 1.1: run D is due", of("D", of_run(due_us=us(4)))),
     "an early tick": ("I27 run skip-allow-90@180 began before", began("skip-allow-90@180", t=179_999_999_999)),
