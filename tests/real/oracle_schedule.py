@@ -144,7 +144,7 @@ def _eras(tale: Tale, timing: Timing, schedule: Schedule, problems: list[str]) -
             if last_us is not None:
                 yield Era(timing, from_us, last_us)
             if line["say"] == "resume":
-                problems += _given_up(timing, from_us if last_us is None else last_us + 1, line)
+                problems += _given_up(timing, max(from_us, (last_us or 0) + 1), line)
         if line["say"] != "resume":
             timing = _said(timing, line, next_us)
         problems += _is_next(timing, line)

@@ -243,15 +243,15 @@ class Parent:
         self.lives.until(lambda: life.boot is not None, "it to open")
         opened_ns = now_ns()
         lasts_s = self.chance.choice([self.chance.uniform(0, 0.2), self.chance.uniform(0, size.longest_s)])
-        events = sorted(self.chance.uniform(0, lasts_s) for _ in range(self.chance.randint(0, 5)))
+        events = sorted(self.chance.uniform(0, lasts_s) for _ in range(self.chance.randint(1, 6)))
         for at_s in [*events, lasts_s]:
             self.lives.until(lambda at_s=at_s: now_ns() - opened_ns >= at_s * 1e9, "a random moment")  # type: ignore[misc]
             if at_s == lasts_s:
                 break
             what = self.chance.random()
-            if what < 0.2:  # its steady clock and the wall part
+            if what < 0.3:  # its steady clock and the wall part
                 self.step(self.chance.uniform(0.5, 300))
-            elif what < 0.3:
+            elif what < 0.4:
                 self.ask(min(200, size.runs - self.runs))
             else:
                 self.steer()
@@ -272,7 +272,7 @@ class Parent:
             left = size.kills - 1 - n
             self.gap()
             self.read()
-            for _ in range(self.chance.randint(0, 3)):
+            for _ in range(self.chance.randint(1, 4)):
                 self.steer()
             share = (size.runs - self.runs) // (2 * left)
             for begin in range(0, share, 10_000):

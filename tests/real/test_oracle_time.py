@@ -330,6 +330,16 @@ def test_a_story_in_which_everything_came_in_time_is_not_reported() -> None:
     assert [] == untimely(evolve(good(), walls=Walls([(0, BASE_US), (204 * SECOND_US, BASE_US + 5), (10**9, BASE_US)])))
 
 
+def test_times_before_a_change_are_none_of_what_holds_after_it() -> None:
+    """A pause that ends before the first time of what was said last gives up none of the grid before that."""
+    often = [{**line, "step": 60 * SECOND_US} if line["say"] == "edit" else line for line in good().steered]
+    pause = {"say": "resume", "key": "skip-allow-90", "w0": us(95), "w1": us(95), "last": us(90), "next": us(180)}
+    stood = stands("skip-allow-90", next_us=us(240))(good())
+
+    assert [] == untimely(evolve(stood, steered=[*often, pause]))
+    assert [] != untimely(evolve(stood, steered=[*often, {**pause, "next": us(240)}]))
+
+
 @pytest.mark.parametrize("what", BAD)
 def test_what_must_not_be_is_reported(what: str) -> None:
     """Each break of a promise about time is reported, in the sentence that is meant for it."""

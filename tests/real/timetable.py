@@ -75,7 +75,10 @@ class Timing:
 
 
 def timetable(seed: int, number: int) -> list[Timing]:
-    """`number` schedules: every policy with every other, four of five on a grid of seconds, a third scattered."""
+    """
+    `number` schedules: every policy with every other; of five three come every few seconds, one of those that are left takes
+    minutes and one is a cron expression, for what was missed a while ago is another thing than what is always in time.
+    """
     chance = random.Random(f"timetable/{seed}")
     policies = list(product(MISFIRES, OVERLAPS))
     chance.shuffle(policies)
@@ -83,7 +86,6 @@ def timetable(seed: int, number: int) -> list[Timing]:
 
 
 def _timing(n: int, misfire: str, overlap: str, chance: random.Random) -> Timing:
-    step_us = chance.choice([1, 1, 1.5, 2, 2.5, 3, 4, 5, 7, 90, 200, 600]) * SECOND_US
     plain = Timing(
         key=f"{n:02}-{misfire}-{overlap}",
         misfire=misfire,
@@ -95,7 +97,8 @@ def _timing(n: int, misfire: str, overlap: str, chance: random.Random) -> Timing
     if n % 5 == 4:
         jitter_us = chance.choice([0, 0, 20 * SECOND_US])
         return evolve(plain, cron=chance.choice(list(CRONS)), jitter_us=jitter_us)
-    timing = evolve(plain, step_us=int(step_us), jitter_us=chance.choice([0, 0, 1]) * int(step_us) // 2)
+    step_us = int(chance.choice([90, 200, 600] if n % 5 == 3 else [1, 1, 1.5, 2, 2.5, 3, 4, 5, 7]) * SECOND_US)
+    timing = evolve(plain, step_us=step_us, jitter_us=chance.choice([0, step_us // 2]))
     how = chance.random()
     if how < 0.3:  # its grid began long ago
         start_us = BASE_US - chance.randrange(10**12)
