@@ -299,10 +299,9 @@ class Parent:
             self.resume(key)
         while self.runs < self.size.runs:
             self.ask(min(10_000, self.size.runs - self.runs))
+        # all that was asked for becomes due, also what was asked for before the clock was set back
         behind_s = max(0, self.peak_us - us_of(self.wall.now_ns())) / SECOND_US
-        self.step(
-            behind_s + self.size.ahead_s + 60
-        )  # all that was asked for is due, also what was asked for before the clock was set back
+        self.step(behind_s + self.size.ahead_s + 60)
         life = self.lives.begin(
             schedules=self.size.schedules, finish=True, patience=self.size.patience_s - 20, mutant=self.size.mutant
         )
