@@ -248,6 +248,7 @@ class Parent:
             self.lives.until(lambda at_s=at_s: now_ns() - opened_ns >= at_s * 1e9, "a random moment")  # type: ignore[misc]
             if at_s == lasts_s:
                 break
+            self.read()
             what = self.chance.random()
             if what < 0.3:  # its steady clock and the wall part
                 self.step(self.chance.uniform(0.5, 300))
