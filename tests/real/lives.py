@@ -47,6 +47,9 @@ class Life:
     """By run id: attempts that began and have not ended."""
     started: set[str] = field(factory=set)
     """Runs of which a handler began in this life."""
+    first_ns: int = 0
+    """When the first of them did."""
+    opened: bool = False
     closed: bool = False
 
     def end(self, number: signal.Signals) -> None:
@@ -65,6 +68,9 @@ class Lives:
     folder: Path
     seed: int
     python: tuple[str, ...] = (sys.executable, "-W", "error")
+    worker: Path = WORKER
+    poll_s: float = POLL_S
+    patience_s: float = PATIENCE_S
     number: int = 0
     current: Life | None = None
     _next: subprocess.Popen[bytes] | None = None
@@ -95,7 +101,7 @@ class Lives:
         """Start the next process ahead of time, so that its imports cost nobody's time."""
         with self._stderr(self.number + 1).open("wb") as stderr:
             self._next = subprocess.Popen(
-                [*self.python, WORKER, self.folder],
+                [*self.python, self.worker, self.folder],
                 stdin=subprocess.PIPE,
                 stderr=stderr,
                 env={**os.environ, "PYTHONPATH": str(ROOT)},  # this tree, whatever is installed
@@ -129,12 +135,14 @@ class Lives:
                     life.began_ns = line["t"]
                 case "open":
                     self._name(life, line["boot"])
+                    life.opened = True
                 case "closed":
                     life.closed = True
                 case "start":
                     self._name(life, line["boot"])
                     life.on_stage[line["run"]] = line
                     life.started.add(line["run"])
+                    life.first_ns = life.first_ns or line["t"]
                 case "end":
                     life.on_stage.pop(line["run"], None)
 
@@ -144,7 +152,7 @@ class Lives:
 
     def until(self, what: Callable[[], bool], why: str) -> None:
         """Look until `what()`. Raises Stalled, with what the life said, when it does not come or the life has ended."""
-        give_up_ns = now_ns() + int(PATIENCE_S * 1e9)
+        give_up_ns = now_ns() + int(self.patience_s * 1e9)
         life = self.current
         assert life is not None
         while True:
@@ -155,7 +163,7 @@ class Lives:
             if gone or now_ns() > give_up_ns:
                 ending = f"ended with {life.process.returncode}" if gone else "went on without it"
                 raise Stalled(f"life {life.number}: waited for {why}, and it {ending}\n{life.said()}")
-            time.sleep(POLL_S)
+            time.sleep(self.poll_s)
 
     @property
     def is_over(self) -> bool:
@@ -171,7 +179,7 @@ class Lives:
         life = self.current
         assert life is not None
         try:
-            status = life.process.wait(PATIENCE_S)
+            status = life.process.wait(self.patience_s)
         except subprocess.TimeoutExpired:
             raise Stalled(f"life {life.number} does not end\n{life.said()}") from None
         self.look()

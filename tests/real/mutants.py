@@ -11,13 +11,17 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import apsw
+from attrs import evolve
 
-from callsheet.store.contract import Answer, Cancel, CancelAnswer, Claim, Command, Insert, Rescue, Rescued
-from callsheet.store.records import Now, Status
+from callsheet.store.contract import Answer, Cancel, CancelAnswer, Claim, Command, Insert, Rescue, Rescued, SetSchedule
+from callsheet.store.records import NewRun, Now, Status
 from callsheet.store.sqlite import SqliteStore
 
 LATE_S: Final = 0.01
 """How much earlier than its commit an answer comes: long against the work between two commits."""
+HOUR_US: Final = 3_600_000_000
+HELD_BACK: Final = 20
+"""Writes for which `RequestsLater` holds runs back."""
 
 
 class AnswersFirst(SqliteStore):
@@ -99,7 +103,70 @@ class SettlesAll(SqliteStore):
         return answers
 
 
+class RequestsTwice(SqliteStore):
+    """Each time of a schedule leads to two runs."""
+
+    def write(self, commands: Sequence[Command], now: Now) -> list[Answer]:
+        """As ever, but for the runs of schedules."""
+        return super().write([self._twice(each) if isinstance(each, SetSchedule) else each for each in commands], now)
+
+    def _twice(self, command: SetSchedule) -> SetSchedule:
+        return evolve(command, runs=(*command.runs, *[evolve(run, id=f"again:{run.id}") for run in command.runs]))
+
+
+class LosesTimes(SqliteStore):
+    """A schedule goes on to its next time, and its run and what was noted are nowhere."""
+
+    def write(self, commands: Sequence[Command], now: Now) -> list[Answer]:
+        """As ever, but for the runs of schedules."""
+        return super().write(
+            [evolve(each, runs=(), fired=()) if isinstance(each, SetSchedule) else each for each in commands], now
+        )
+
+
+class RequestsLater(SqliteStore):
+    """A schedule goes on to its next time in one transaction, and its runs are stored in another, some writes later."""
+
+    _back: tuple[NewRun, ...] = ()
+    _writes = 0
+
+    def write(self, commands: Sequence[Command], now: Now) -> list[Answer]:
+        """What was held back long enough; and then without new runs of schedules."""
+        self._writes += 1
+        if self._back and self._writes % HELD_BACK == 0:
+            super().write([Insert(self._back)], now)
+            self._back = ()
+        self._back += tuple(run for each in commands if isinstance(each, SetSchedule) for run in each.runs)
+        return super().write(
+            [evolve(each, runs=()) if isinstance(each, SetSchedule) else each for each in commands], now
+        )
+
+
+class StartsEarly(SqliteStore):
+    """What is due within an hour is due."""
+
+    def write(self, commands: Sequence[Command], now: Now) -> list[Answer]:
+        """Claims in the future."""
+        if any(isinstance(each, Claim) for each in commands):
+            now = Now(now.steady_us + HOUR_US, now.wall_us + HOUR_US)
+        return super().write(commands, now)
+
+
+class LosesDelayed(SqliteStore):
+    """Forgets what was on stage when its process died, as a queue does that hands work out and keeps nothing of it."""
+
+    def write(self, commands: Sequence[Command], now: Now) -> list[Answer]:
+        """A rescue, and then nothing of it is left."""
+        answers = super().write(commands, now)
+        lost = [(run.run_id,) for each in answers if isinstance(each, Rescued) for run in each.runs]
+        self._in_use().db.executemany("delete from runs where id = ?", lost)
+        return answers
+
+
 MUTANTS: Final[dict[str, Callable[[str], SqliteStore]]] = {
     each.__name__: each
-    for each in (AnswersEnqueuesFirst, StartsFirst, KeepsNoCancel, RescuesNobody, ForgetsAttempts, SettlesAll)
+    for each in (
+        *(AnswersEnqueuesFirst, StartsFirst, KeepsNoCancel, RescuesNobody, ForgetsAttempts, SettlesAll),
+        *(RequestsTwice, LosesTimes, RequestsLater, StartsEarly, LosesDelayed),
+    )
 }
