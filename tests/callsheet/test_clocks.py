@@ -1,0 +1,654 @@
+"""
+Nothing is early, twice or lost, whatever the clocks do: many delayed runs and schedules in virtual time, and an oracle.
+
+Rule: when something is due follows from what was asked for and from what the clocks showed, never from what the product says
+of it; what the product says is compared with that.
+Not here: processes that end (`test_downtimes`), changes between summer and winter (`test_cadence`).
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import pytest
+import trio
+import trio.testing
+from attrs import define, field, frozen
+
+from callsheet import Context, Jobs, Queue, Retry, RetryAfter, Runtime, Snooze, open_runtime
+from callsheet.actors.calendar import DRIFT_US, LOOK_S
+from callsheet.actors.seams import Seams
+from callsheet.store.contract import Claim, Command, Insert, SetSchedule, Store
+from callsheet.store.memory import MemoryStore
+from callsheet.store.memory_tables import Tables
+from callsheet.store.records import Clock, Did, Fired, RunFilter, Status
+from callsheet.store.sqlite import SqliteStore
+
+from .almanac import DAY, HOUR, MINUTE, SECOND, AnyWall, Grid, at
+from .house import NOON_NS, Place, check_books, open_house, read, settle
+
+NOON: Final = NOON_NS // 1000
+TIMEOUT_S: Final = 4.25
+FIRST_WAIT_S: Final = 1.5
+MOST_WAIT_S: Final = 9.0
+TICKS_S: Final = 0.002
+"""A due time is rounded up to a millisecond, and so is the timer that is made of it."""
+SEEN_S: Final = LOOK_S + TICKS_S
+"""A runtime looks once a second at the wall clock: so late may it see that this was set."""
+WROTE_S: Final = 0.25
+"""It looks four times a second at whether another process wrote; what that made due is read with the look after."""
+HASTE: Final = 1e-6
+
+
+# ---------------------------------------------------------------- what is asked for
+
+
+@frozen
+class Act:
+    """What one attempt does: it works for a while, and then…"""
+
+    then: str
+    for_s: float
+    """Of `hang`: as long as it may; of `snooze` and `later`: how long to wait."""
+
+
+@frozen
+class Asked:
+    """One run that was asked for, and what its attempts do; the last one succeeds."""
+
+    n: int
+    how: str
+    """delay, run_at, desk (a delay from another process), desk_at, now."""
+    when_s: float
+    acts: tuple[Act, ...]
+    begin_s: float
+    """When it is asked for, after the beginning."""
+
+
+HOWS: Final = ("delay", "delay", "delay", "run_at", "run_at", "run_at", "desk", "desk", "desk_at", "now")
+
+
+def any_run(chance: random.Random, n: int, span_s: float, far_s: Sequence[float]) -> Asked:
+    acts = []
+    for _ in range(chance.choice([0, 0, 0, 0, 1, 1, 2, 3])):
+        then = chance.choice(["fail", "fail", "hang", "snooze", "later"])
+        acts.append(Act(then, round(chance.uniform(0.001, 12), chance.choice([0, 3, 6])) or 1.0))
+    how = chance.choice(HOWS)
+    when_s = round(chance.uniform(0.001, span_s), chance.choice([0, 1, 3, 6])) or 0.5
+    if how.endswith("_at"):
+        when_s += chance.choice(far_s)
+    early = n % 2 == 0
+    return Asked(n, how, when_s, tuple(acts), 0.0 if early else round(chance.uniform(0, span_s * 0.8), 3))
+
+
+@frozen
+class Timely:
+    """A schedule, as it is declared and as the almanac knows it."""
+
+    key: str
+    grid: Grid
+    options: dict[str, Any]
+
+
+def timetable(begins_us: int) -> list[Timely]:
+    """Two dozen."""
+    found = []
+    misfires = ["skip", "latest", "all"]
+    overlaps = ["allow", "skip", "queue"]
+    zones = ["UTC", "Europe/Berlin", "Asia/Kathmandu", "America/New_York", "Australia/Lord_Howe", "Pacific/Apia"]
+    expressions = ["*/2 * * * *", "*/5 * * * *", "1,17,43 * * * *", "*/3 */2 * * *"]
+    for n in range(24):
+        options = {"misfire": misfires[n % 3], "overlap": overlaps[n // 3 % 3], "misfire_cap": 1 + n}
+        if n % 2:
+            grid = Grid(expression=expressions[n // 2 % 4], tz=zones[n // 2 % 6])
+        else:
+            every_s = (7, 13, 31, 60, 90, 150)[n // 2 % 6]
+            grid = Grid(every_s, begins_us - (n + 1) * SECOND)
+        if n % 8 in (6, 7):
+            options["jitter"] = 3.0
+        found.append(Timely(f"k{n:02}", grid, options))
+    return found
+
+
+# ---------------------------------------------------------------- what was seen
+
+
+@define(eq=False)
+class Attempt:
+    """What the first line of an attempt saw, and when it ended."""
+
+    n: int
+    attempt: int
+    mono_s: float
+    steady_us: int
+    wall_us: int
+    end_s: float = 0.0
+    then: str = ""
+
+
+@frozen
+class Turn:
+    """Something was done about a schedule."""
+
+    at_s: float
+    last_us: int | None
+    """The last time that anything was done about."""
+    waits_us: int | None
+    fired: tuple[Fired, ...]
+
+
+@define(eq=False)
+class Play:
+    """One evening: what was asked for, what was seen, and all that the store was told."""
+
+    wall: AnyWall
+    asked: dict[int, Asked] = field(factory=dict)
+    due: dict[int, tuple[Clock, int, float]] = field(factory=dict)
+    """By which clock the first start of each is due, when, and since when it was known."""
+    ids: dict[str, int] = field(factory=dict)
+    attempts: dict[int, list[Attempt]] = field(factory=lambda: defaultdict(list))
+    of_schedules: list[tuple[str, int, Attempt]] = field(factory=list)
+    claimed: dict[tuple[str, int], tuple[int, int]] = field(factory=dict)
+    """The clocks as they were given to the store with the claim of each attempt."""
+    stored: dict[str, tuple[Clock, int]] = field(factory=dict)
+    turns: dict[str, list[Turn]] = field(factory=lambda: defaultdict(list))
+    """Of each schedule."""
+    left: int = 0
+    """Runs that have not succeeded yet."""
+    end_us: int = 0
+    """The wall clock at the end."""
+    jumps: list[tuple[float, float]] = field(factory=list)
+    """From when until when all clocks jumped at once."""
+    on_claim: Callable[[], object] = lambda: None
+    """Called between a claim and the start of what it brought."""
+
+    def began(self, attempts: list[Attempt], n: int, ctx: Context, seams: Seams) -> Attempt:
+        seen = Attempt(n, ctx.attempt, trio.current_time(), seams.clock.steady_us(), seams.clock.wall_us())
+        attempts.append(seen)
+        return seen
+
+    # -- what the store is told
+
+    def watched(self, store: Store) -> Store:
+        write = store.write
+
+        def told(commands: Sequence[Command], now: Any) -> Any:
+            answers = write(commands, now)
+            for command, answer in zip(commands, answers, strict=True):
+                match command:
+                    case Insert():
+                        self.stored |= {run.id: (run.clock, run.due_us) for run in command.runs}
+                    case Claim() if answer.runs:
+                        for run in answer.runs:
+                            self.claimed[run.run_id, run.attempt] = now.steady_us, now.wall_us
+                        self.on_claim()
+                    case SetSchedule() if answer.done:
+                        doing = command.if_active if answer.active and command.if_active else command
+                        now_stands = doing.schedule
+                        turn = Turn(trio.current_time(), now_stands.last_us, now_stands.waiting_us, doing.fired)
+                        self.turns[now_stands.key].append(turn)
+            return answers
+
+        store.write = told  # type: ignore[method-assign]
+        return store
+
+
+def theatre(play: Play, schedules: Sequence[Timely], seams: list[Seams]) -> Jobs:
+    jobs = Jobs("j", queue=Queue(concurrency=200_000, batch_size=1_000))
+    retry = Retry(attempts=20, initial_delay=FIRST_WAIT_S, max_delay=MOST_WAIT_S)
+
+    @jobs.task("work", retry=retry, timeout=TIMEOUT_S)
+    async def work(n: int, ctx: Context) -> None:
+        seen = play.began(play.attempts[n], n, ctx, seams[0])
+        acts = play.asked[n].acts
+        act = acts[ctx.attempt - 1] if ctx.attempt <= len(acts) else Act("ok", 0)
+        seen.then = act.then
+        try:
+            match act.then:
+                case "fail":
+                    await trio.sleep(act.for_s / 4)
+                    raise ValueError("no")
+                case "hang":
+                    await trio.sleep_forever()
+                case "snooze":
+                    raise Snooze(act.for_s)
+                case "later":
+                    raise RetryAfter(act.for_s)
+                case _:
+                    play.left -= 1
+        finally:
+            seen.end_s = trio.current_time()
+
+    @jobs.task("recur", retry=retry)
+    async def recur(lasts_s: float, ctx: Context) -> None:
+        assert ctx.nominal_time is not None
+        seen = play.began([], 0, ctx, seams[0])
+        play.of_schedules.append((f"{ctx.trace_id}", (ctx.nominal_time - at(0)) // (at(1) - at(0)), seen))
+        await trio.sleep(lasts_s)
+
+    for n, each in enumerate(schedules):
+        options = {"start": at(each.grid.start_us), **each.options, "trace_id": each.key}
+        lasts_s = (0.0, 3.3, 0.0, 17.7)[n % 4]
+        if each.grid.every_s is None:
+            del options["start"]
+            jobs.cron(each.key, each.grid.expression, "recur", lasts_s, tz=each.grid.tz, **options)
+        else:
+            jobs.every(each.key, each.grid.every_s, "recur", lasts_s, **options)
+    return jobs
+
+
+# ---------------------------------------------------------------- what the clocks do
+
+Trouble = Callable[[Play, random.Random], Any]
+
+
+def until_due(play: Play, chance: random.Random) -> float:
+    """Seconds to a moment that matters: just before, at, or just after a run becomes due by the wall clock."""
+    now_us = play.wall.now_us()
+    near = [
+        due_us - now_us
+        for n, (clock, due_us, _) in play.due.items()
+        if clock is Clock.WALL and 0 < due_us - now_us < 20 * SECOND and not play.attempts.get(n)
+    ]
+    if not near or chance.random() < 0.3:
+        return chance.uniform(0.01, 6)
+    return max(0.0, (chance.choice(near) + chance.choice([-1_100, -1_000, -1, 0, 1, 1_000])) / SECOND)
+
+
+def stepped(by_us: int) -> Trouble:
+    """Set forth and back by so much, at moments that matter; some of them between a claim and the start."""
+
+    async def trouble(play: Play, chance: random.Random) -> None:
+        offset_us = 0
+
+        def step() -> None:
+            nonlocal offset_us
+            step_us = -offset_us if offset_us else chance.choice([-by_us, by_us])
+            play.wall.set(step_us)
+            offset_us += step_us
+
+        def claimed() -> None:
+            if chance.random() < 0.02:
+                step()
+
+        play.on_claim = claimed
+        while play.left:
+            await trio.sleep(until_due(play, chance))
+            step()
+            if offset_us < 0 and chance.random() < 0.7:  # back over times that have come, and soon forth again
+                await trio.sleep(chance.choice([0, 0.001, 0.5, 3]))
+                step()
+
+    return trouble
+
+
+async def frozen_at_times(play: Play, chance: random.Random) -> None:
+    """It stands still for a while, and then goes on from there, or from where it would be."""
+    behind_us = 0
+    while play.left:
+        await trio.sleep(until_due(play, chance))
+        play.wall.set(rate=0.0)
+        still_s = chance.choice([0.0005, 0.3, 1.0, 7.0])
+        await trio.sleep(still_s)
+        behind_us += round(still_s * SECOND)
+        by_us = chance.choice([0, behind_us])
+        play.wall.set(by_us, rate=1.0)
+        behind_us -= by_us
+
+
+def drifting(*rates: float) -> Trouble:
+    """It goes too fast or too slow, and sometimes differently."""
+
+    async def trouble(play: Play, chance: random.Random) -> None:
+        while play.left:
+            play.wall.set(rate=chance.choice(rates))
+            await trio.sleep(chance.uniform(1, 30))
+
+    return trouble
+
+
+async def trembling(play: Play, chance: random.Random) -> None:
+    """It is set by up to a millisecond all the time."""
+    off_us = 0
+    while play.left:
+        await trio.sleep(chance.choice([0.007, 0.1, 1.3]))
+        to_us = chance.randint(-500, 500)
+        play.wall.set(to_us - off_us)
+        off_us = to_us
+
+
+async def suspended_wall(play: Play, chance: random.Random) -> None:
+    """The machine sleeps for hours, and the steady clock with it."""
+    while play.left:
+        await trio.sleep(until_due(play, chance))
+        play.wall.set(round(chance.uniform(0.5, 5) * HOUR))
+        await trio.sleep(chance.uniform(5, 60))
+
+
+async def suspended(play: Play, chance: random.Random) -> None:
+    """All clocks jump by hours at once: whatever comes in between is overdue in one moment."""
+    clock = trio.lowlevel.current_clock()
+    assert isinstance(clock, trio.testing.MockClock)
+    while play.left:
+        await trio.sleep(until_due(play, chance))
+        from_s = trio.current_time()
+        clock.jump(round(chance.choice([chance.uniform(0.5, 30), chance.uniform(1800, 3600)]), 3))
+        play.jumps.append((from_s, trio.current_time()))
+        await trio.sleep(chance.uniform(5, 60))
+
+
+TROUBLES: Final[dict[str, tuple[Trouble, str]]] = {
+    "an hour": (stepped(HOUR), "memory"),
+    "a day": (stepped(DAY), "sqlite"),
+    "frozen": (frozen_at_times, "sqlite"),
+    "drifting": (drifting(0.9995, 1.0005, 1.0), "memory"),
+    "drifting far": (drifting(0.9, 1.02, 1.1), "sqlite"),
+    "trembling": (trembling, "memory"),
+    "suspended, wall": (suspended_wall, "memory"),
+    "suspended, all": (suspended, "sqlite"),
+}
+
+
+# ---------------------------------------------------------------- the evening
+
+
+async def evening(trouble: Trouble, one: Store, two: Store, *, runs: int, span_s: float, seed: int) -> Oracle:
+    """So many runs and two dozen schedules, until each run has ended."""
+    chance = random.Random(seed)
+    wall = AnyWall(NOON)
+    play = Play(wall, left=runs)
+    schedules = timetable(NOON)
+    mine, other = Seams.seeded(seed, wall_ns=wall), Seams.seeded(seed + 1, wall_ns=wall)
+    mine.attend = lambda runtime: setattr(runtime.journal, "has_neighbours", True)  # SQLite is not asked in simulations
+    jobs, desk = theatre(play, schedules, [mine]), theatre(play, (), [other])
+    play.asked = {n: any_run(chance, n, span_s, (0, 0, 0, 3600, -3600, 86_400)) for n in range(runs)}
+    async with (
+        open_runtime(play.watched(one), jobs, seams=mine),
+        open_runtime(play.watched(two), desk, work=False, seams=other),
+    ):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask_all, play, jobs, desk)
+            await settle()
+            nursery.start_soon(trouble, play, random.Random(-seed))
+            with trio.fail_after(3 * 86_400):
+                while play.left:
+                    await trio.sleep(3)
+                    if trio.current_time() > wall.begins_s + 1.5 * span_s and wall.now_us() < NOON + 25 * HOUR:
+                        wall.set(25 * HOUR)  # what waits for tomorrow need not do so in full
+            nursery.cancel_scope.cancel()
+        play.on_claim = lambda: None
+        wall.set(rate=1.0)
+        await trio.sleep(5)
+        play.end_us = wall.now_us()
+    oracle = Oracle(play)
+    oracle.of_runs()
+    oracle.of_schedules(schedules)
+    return oracle
+
+
+async def ask_all(play: Play, jobs: Jobs, desk: Jobs) -> None:
+    begin_s = trio.current_time()
+    for each in sorted(play.asked.values(), key=lambda each: each.begin_s):
+        wait_s = begin_s + each.begin_s - trio.current_time()
+        if wait_s > 0:
+            await trio.sleep(wait_s)
+        await ask(play, each, desk if each.how.startswith("desk") else jobs)
+
+
+async def ask(play: Play, asked: Asked, jobs: Jobs) -> None:
+    """Request it, and write down when it is due."""
+    now_s = trio.current_time()
+    steady_us = NOON + round((now_s - play.wall.begins_s) * SECOND)
+    wall_us = play.wall.now_us()
+    later_us = round(asked.when_s * SECOND)
+    options: dict[str, Any]
+    match asked.how:
+        case "delay":
+            clock, due_us, options = Clock.STEADY, steady_us + later_us, {"delay": asked.when_s}
+        case "desk":
+            clock, due_us, options = Clock.WALL, wall_us + later_us, {"delay": asked.when_s}
+        case "run_at" | "desk_at":
+            clock, due_us, options = Clock.WALL, NOON + later_us, {"run_at": at(NOON + later_us)}
+        case _:
+            clock, due_us, options = Clock.AT_ONCE, 0, {}
+    if clock is Clock.WALL and due_us <= wall_us:
+        clock = Clock.AT_ONCE
+    play.due[asked.n] = clock, due_us, now_s
+    result = await jobs.enqueue("work", asked.n, run_id=f"run-{asked.n}", **options)
+    play.ids[result.run_id] = asked.n
+
+
+# ---------------------------------------------------------------- the oracle
+
+
+@define(eq=False)
+class Oracle:
+    """What is wrong with an evening."""
+
+    play: Play
+    found: list[str] = field(factory=list)
+    set_back: int = 0
+    """Attempts that were claimed in the moment in which the wall clock was set back: their first line saw both."""
+    latest_s: dict[str, float] = field(factory=lambda: defaultdict(float))
+    """How late the latest start was, by what bounds it."""
+    changes: list[tuple[float, int]] = field(init=False)
+    """When the wall clock was set, and by how much."""
+    is_subtle: bool = field(init=False)
+    """Whether it ever moved by less than what its timers are made anew for."""
+
+    def __attrs_post_init__(self) -> None:
+        stretches = self.play.wall.stretches
+        pairs = list(zip(stretches, stretches[1:], strict=False))
+        self.changes = [(new.from_s, new.at_us - old.shows(new.from_s)) for old, new in pairs]
+        small = any(0 < abs(by_us) <= DRIFT_US for _, by_us in self.changes)
+        self.is_subtle = small or any(each.rate != 1 for each in stretches)
+
+    def say(self, what: str) -> None:
+        self.found.append(what)
+
+    def bound(self, clock: Clock, since_s: float, start_s: float, known_s: float, *, by_desk: bool) -> tuple[str, float]:
+        """How late may start what was due at `since_s`, and why so late."""
+        if by_desk and since_s < known_s + LOOK_S + WROTE_S:
+            return "written by another process", WROTE_S + (SEEN_S if clock is Clock.WALL else TICKS_S)
+        if clock is not Clock.WALL:
+            return "a timer", TICKS_S
+        begin_s = since_s - LOOK_S - HASTE
+        set_s = sum(abs(by_us) for when_s, by_us in self.changes if begin_s <= when_s <= start_s) / SECOND
+        rates = [abs(one.rate - 1) for one, end_s in self.play.wall.spans() if end_s >= begin_s and one.from_s <= start_s]
+        if set_s == 0 and max(rates) == 0 and not self.is_subtle:
+            return "a timer of the wall clock", TICKS_S
+        bound_s = TICKS_S + DRIFT_US / SECOND + set_s + max(rates) * LOOK_S
+        return ("drift", bound_s) if bound_s < SEEN_S else ("a clock that was set", SEEN_S)
+
+    def timely(self, clock: Clock, due_us: int, known_s: float, start_s: float, *, by_desk: bool = False) -> str | None:
+        """What is wrong with a start at `start_s` of what was due at `due_us`; None: nothing."""
+        spans = [(known_s, math.inf)]
+        if clock is Clock.STEADY:
+            spans = [(max(known_s, self.play.wall.begins_s + (due_us - NOON) / SECOND), math.inf)]
+        elif clock is Clock.WALL:
+            spans = list(self.play.wall.due_spans(due_us, known_s))
+        for from_s, until_s in spans:
+            since_s = self.awake(from_s)
+            why, bound_s = self.bound(clock, since_s, start_s, known_s, by_desk=by_desk)
+            if start_s < since_s - HASTE:
+                return f"{since_s - start_s:.6f} s early"
+            late_s = min(start_s, until_s) - since_s
+            if late_s > bound_s + HASTE:
+                return f"{late_s:.6f} s late, at most {bound_s:.6f} ({why})"
+            if start_s <= until_s + HASTE:
+                self.latest_s[why] = max(self.latest_s[why], late_s)
+                return None
+        return "never due"
+
+    def awake(self, moment_s: float) -> float:
+        """The first moment from then on in which anybody could do anything."""
+        return next((until_s for from_s, until_s in self.play.jumps if from_s < moment_s < until_s), moment_s)
+
+    # -- runs
+
+    def of_runs(self) -> None:
+        for run_id, n in self.play.ids.items():
+            asked, attempts = self.play.asked[n], self.play.attempts[n]
+            if [each.attempt for each in attempts] != list(range(1, len(asked.acts) + 2)):
+                self.say(f"{n}: its attempts are {[each.attempt for each in attempts]}")
+                continue
+            clock, due_us, known_s = self.play.due[n]
+            stored, stored_us = self.play.stored[run_id]
+            if stored is not clock or (clock is not Clock.AT_ONCE and abs(stored_us - due_us) > 1):
+                self.say(f"{n}: {asked.how} is due {clock} {due_us}, and stored as {stored} {stored_us}")
+            spent = 0
+            for seen in attempts:
+                self.of_attempt(seen, run_id, asked.how, (clock, due_us, known_s))
+                if seen.then == "ok":
+                    break
+                act = asked.acts[seen.attempt - 1]
+                spent += seen.then != "snooze"
+                wait_s = min(FIRST_WAIT_S * 2 ** (spent - 1), MOST_WAIT_S) if act.then in ("fail", "hang") else act.for_s
+                clock, known_s = Clock.STEADY, seen.end_s
+                due_us = NOON + round((seen.end_s - self.play.wall.begins_s + wait_s) * SECOND)
+
+    def of_attempt(self, seen: Attempt, run_id: str, how: str, due: tuple[Clock, int, float]) -> None:
+        clock, due_us, known_s = due
+        name = f"{seen.n}, attempt {seen.attempt}, {how}, due {clock.name} {due_us - NOON}"
+        if clock is not Clock.AT_ONCE:
+            saw_us = seen.steady_us + 1 if clock is Clock.STEADY else seen.wall_us  # + 1: it is cut to microseconds
+            if saw_us < due_us:
+                self.set_back += 1
+                if clock is Clock.STEADY or self.play.wall.showed(seen.mono_s) < due_us:
+                    self.say(f"{name}: its first line saw {due_us - saw_us} us too few")
+            steady_us, wall_us = self.play.claimed[run_id, seen.attempt]
+            if (steady_us + 1 if clock is Clock.STEADY else wall_us) < due_us:
+                self.say(f"{name}: it was claimed before it was due")
+        if wrong := self.timely(clock, due_us, known_s, seen.mono_s, by_desk=how.startswith("desk") and seen.attempt == 1):
+            self.say(f"{name}: {wrong}")
+        if abs(seen.steady_us - NOON - (seen.mono_s - self.play.wall.begins_s) * SECOND) > 1:
+            self.say(f"{name}: the steady clock went wrong")
+        over_s = seen.end_s - self.awake(seen.mono_s + TIMEOUT_S)
+        if seen.then == "hang" and not -HASTE <= over_s < 0.001 + HASTE:
+            self.say(f"{name}: its timeout came {over_s:+.6f} s off")
+
+    # -- schedules
+
+    def of_schedules(self, schedules: Sequence[Timely]) -> None:
+        runs = Counter((key, us) for key, us, _ in self.play.of_schedules)
+        for (key, us), n in runs.items():
+            if n > 1:
+                self.say(f"{key}, {us - NOON}: it had {n} runs")
+        noted = {(key, one.nominal_us): one.did for key, turns in self.play.turns.items() for t in turns for one in t.fired}
+        for key, us, seen in self.play.of_schedules:  # one that waited for another had come before the clock was set back
+            if noted[key, us] is not Did.WAITED and self.play.wall.showed(seen.mono_s) < us:
+                self.say(f"{key}, {us - NOON}: its run began early")
+        for each in schedules:
+            self.of_turns(each)
+            asked = [one.nominal_us for turn in self.play.turns[each.key] for one in turn.fired if one.run_id]
+            if sorted(asked) != sorted(us for key, us in runs if key == each.key):
+                self.say(f"{each.key}: other times were noted as requested than had runs")
+
+    def of_turns(self, each: Timely) -> None:
+        """Each time of the grid is noted once, when it has come, and not later than it may be seen."""
+        turns = self.play.turns[each.key]
+        known_s, last_us, waits_us = turns[0].at_s, NOON, None
+        for turn in turns:
+            come = each.grid.times(last_us, turn.last_us) if turn.last_us is not None else ()
+            last_us = come[-1] if come else last_us
+            begins_to_wait = turn.waits_us is not None and turn.waits_us != waits_us
+            waits_us = turn.waits_us
+            noted = sum(one.times for one in turn.fired if one.did is not Did.WAITED) + begins_to_wait
+            if noted != len(come):
+                self.say(f"{each.key} at {turn.at_s}: {len(come)} times came, and {noted} were noted")
+            if come and come[-1] > self.play.wall.showed(turn.at_s):
+                self.say(f"{each.key}, {come[-1] - NOON}: it was noted early")
+            for us in (come[0], come[-1]) if come and "jitter" not in each.options else ():
+                if wrong := self.timely(Clock.WALL, us, known_s, turn.at_s):
+                    self.say(f"{each.key}, {us - NOON}: it was noted {wrong}")
+        late = each.grid.times(last_us, self.play.end_us - 5 * SECOND)
+        if late:
+            self.say(f"{each.key}: {len(late)} times came, and nothing was done about them")
+
+
+# ---------------------------------------------------------------- proofs
+
+
+@pytest.mark.parametrize("clock", TROUBLES)
+async def test_p7_nothing_is_early_twice_or_lost(autojump_clock: trio.abc.Clock, tmp_path: Path, clock: str) -> None:
+    """
+    Whatever is done to the clocks: delays, `run_at`, retries, snoozes, what another process asks for, two dozen schedules.
+
+    Each start is within milliseconds of its time where nobody set the clock in the second before, and within a second where
+    somebody did; timeouts and waits between attempts are as long as they were said to be.
+    """
+    tables = Tables()
+    stores: list[Store] = [MemoryStore(tables, exclusive=False) for _ in range(2)]
+    if clock == "an hour":
+        stores = [SqliteStore(tmp_path / "jobs.db"), SqliteStore(tmp_path / "jobs.db", exclusive=False)]
+
+    oracle = await evening(TROUBLES[clock], *stores, runs=100, span_s=30, seed=1)
+
+    assert [] == oracle.found
+    assert 24 == len(oracle.play.turns)
+    assert 100 == len(oracle.play.attempts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("clock", TROUBLES)
+async def test_p7_twenty_thousand_runs(autojump_clock: trio.abc.Clock, clock: str) -> None:
+    """As above, in a database."""
+    memory = Path("/dev/shm")  # where there is no disk in the way: what is tried here is not durability
+    with TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        path = Path(folder) / "jobs.db"
+        stores = SqliteStore(path), SqliteStore(path, exclusive=False)
+        oracle = await evening(TROUBLES[clock], *stores, runs=20_000, span_s=1200, seed=2)
+
+    late = {why: round(late_s, 6) for why, late_s in oracle.latest_s.items()}
+    changes, requested = len(oracle.changes), len(oracle.play.of_schedules)
+    print(f"\n{clock}: {changes} changes, {oracle.set_back} claimed as the clock was set back, {requested} by schedules, {late}")
+    assert [] == oracle.found
+    assert 20_000 == len(oracle.play.attempts)
+
+
+@pytest.mark.parametrize("hours", [3, 1000])
+async def test_p7_after_a_sleep_all_that_is_due_comes_once_and_in_order(
+    autojump_clock: trio.testing.MockClock, memory: Place, hours: int
+) -> None:
+    """All clocks jump at once: thousands of timers are overdue in one moment, and others have their turn in between."""
+    jobs = Jobs("j", queue=Queue(concurrency=10_000, batch_size=100))
+    began: list[int] = []
+
+    @jobs.task("work")
+    async def work(n: int, ctx: Context) -> None:
+        began.append(n)
+
+    claims: list[list[int]] = []
+    fired, most = 0, 0
+    async with open_house(memory, jobs) as runtime:
+        timers = runtime.system.stage.timers
+        entries = [jobs.tasks["work"].entry(n, delay=60 + (n * 7919 % 3000) * 3.5) for n in range(3000)]
+        await jobs.enqueue_many(entries)
+        for n in range(3000):
+            timers.at(trio.current_time() + 100 + n * 3, lambda: None)
+        watch_claims(runtime, claims)
+        advance = timers.advance
+
+        def counted(now_s: float, budget: int, run: Callable[..., object]) -> bool:
+            nonlocal fired, most
+            before = len(timers)
+            more = advance(now_s, budget, run)
+            fired, most = fired + before - len(timers), max(most, before - len(timers))
+            return more
+
+        timers.advance = counted  # type: ignore[method-assign]
+        await trio.sleep(1)
+        autojump_clock.jump(hours * 3600)
+        await settle()
+        await runtime.until_idle()
+
+    assert list(range(3000)) == sorted(began)
+    assert sorted(range(3000), key=lambda n: n * 7919 % 3000) == [n for claim in claims for n in sorted(claim, key=due_of)]
+    assert fired >= 3000
+    assert most <= 500
