@@ -113,9 +113,11 @@ class Grid:
     start_us: int = 0
     expression: str = ""
     tz: str = "UTC"
+    end_us: int = 1 << 62
 
     def times(self, after_us: int, until_us: int) -> Sequence[int]:
         """Those after the one and until the other."""
+        after_us, until_us = max(after_us, self.start_us - 1), min(until_us, self.end_us)
         if self.every_s is None:
             minutes = range(after_us // MINUTE * MINUTE, until_us + 1, MINUTE)
             return [us for us in minutes if us > after_us and shows(self.expression, self.tz, us)]
