@@ -9,10 +9,11 @@ Not here: changes between summer and winter (`test_cadence`).
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from operator import attrgetter
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -74,32 +75,36 @@ class AnyWall:
 
     def showed(self, mono_s: float) -> int:
         """The latest time that it showed in this moment."""
-        return max(each.shows(mono_s) for each, until_s in self.spans() if each.from_s <= mono_s <= until_s)
+        return max(each.shows(mono_s) for each, _ in self.within(mono_s, mono_s))
 
-    def spans(self) -> Iterator[tuple[Stretch, float]]:
-        """Each with its end."""
-        ends = [each.from_s for each in self.stretches[1:]]
-        return zip(self.stretches, [*ends, math.inf], strict=True)
+    def within(self, from_s: float, until_s: float) -> Iterator[tuple[Stretch, float]]:
+        """What it did in this time: each stretch with its end."""
+        n = max(0, bisect_left(self.stretches, from_s, key=_BEGINS) - 1)
+        while n < len(self.stretches) and self.stretches[n].from_s <= until_s:
+            end_s = self.stretches[n + 1].from_s if n + 1 < len(self.stretches) else math.inf
+            yield self.stretches[n], end_s
+            n += 1
 
     def due_spans(self, due_us: int, from_s: float) -> Iterator[tuple[float, float]]:
         """From when until when it shows `due_us` or more, from `from_s` on."""
         begins_s: float | None = None
-        for each, until_s in self.spans():
-            if until_s < from_s:
-                continue
-            left_us = due_us - each.shows(max(each.from_s, from_s))
+        for each, until_s in self.within(from_s, math.inf):
+            since_s = max(each.from_s, from_s)
+            left_us = due_us - each.shows(since_s)
             if left_us <= 0:
-                if begins_s is None:
-                    begins_s = max(each.from_s, from_s)
+                begins_s = since_s if begins_s is None else begins_s
                 continue
             if begins_s is not None:
                 yield begins_s, each.from_s
                 begins_s = None
-            there_s = max(each.from_s, from_s) + (left_us / each.rate / SECOND if each.rate else math.inf)
+            there_s = since_s + (left_us / each.rate / SECOND if each.rate else math.inf)
             if there_s < until_s:
                 begins_s = there_s
         if begins_s is not None:
             yield begins_s, math.inf
+
+
+_BEGINS: Final = attrgetter("from_s")
 
 
 # ---------------------------------------------------------------- times of schedules
@@ -160,66 +165,61 @@ class Policies:
 
 @define(eq=False)
 class Expected:
-    """What a schedule requested, and what came to nothing."""
+    """What a schedule requests, and what comes to nothing, as time goes by."""
 
+    grid: Grid
+    policies: Policies
+    ends: dict[int, int]
+    """When the run of a time ended."""
     runs: list[tuple[int, int]] = field(factory=list)
     """The time, and when it was requested."""
     skipped: int = 0
     waiting: int | None = None
+    active_until: int = 0
+    """When the last of its runs so far ends."""
+
+    def request(self, us: int, now_us: int) -> None:
+        self.runs.append((us, now_us))
+        self.active_until = max(self.active_until, self.ends.get(us, 1 << 62))
+
+    def release(self, now_us: int) -> None:
+        """The one that waits comes when the runs before it have ended."""
+        if self.waiting is not None and self.active_until <= now_us:
+            waiting, self.waiting = self.waiting, None
+            self.request(waiting, now_us)
+
+    def look(self, come: Sequence[int], now_us: int) -> None:
+        """These times have come since the last look."""
+        wanted = self.policies.wanted(come, now_us)
+        self.skipped += len(come) - len(wanted)
+        if not wanted or self.policies.overlap == "allow" or self.active_until <= now_us:
+            for us in wanted:
+                self.request(us, now_us)
+        elif self.policies.overlap == "queue" and self.waiting is None:
+            self.waiting = wanted[-1]
+        else:
+            self.skipped += len(wanted)
 
 
 def expected(
-    grid: Grid,
-    policies: Policies,
-    first_after_us: int,
-    lives: Sequence[tuple[int, int]],
-    ends: dict[int, int],
+    grid: Grid, policies: Policies, after_us: int, lives: Sequence[tuple[int, int]], ends: dict[int, int]
 ) -> Expected:
     """
-    What must become of the times after `first_after_us`, one after another.
+    What must become of the times after `after_us`, one after another.
 
-    lives: from when until when anybody looked after it. ends: when the run of a time ended.
+    lives: from when until when anybody looked after them.
     """
-    found, seen_us = Expected(), first_after_us
-    open_until = 0
-    """The end of its last run that ended; sorted runs may end in any order."""
+    found, seen_us = Expected(grid, policies, ends), after_us
     for begins_us, until_us in lives:
-        moments: list[int] = [begins_us, *grid.times(max(seen_us, begins_us), until_us)]
+        moments = [begins_us, *grid.times(max(seen_us, begins_us), until_us)]
         while moments:
             now_us = moments.pop(0)
-            if found.waiting is not None and open_until <= now_us:
-                found.runs.append((found.waiting, now_us))
-                open_until = max(open_until, ends.get(found.waiting, 1 << 62))
-                found.waiting = None
+            found.release(now_us)
             come = grid.times(seen_us, now_us)
             if come:
                 seen_us = come[-1]
-                open_until = _turn(found, policies, come, now_us, open_until, ends)
-            if found.waiting is not None and now_us < open_until <= until_us:
-                if not moments or open_until < moments[0]:
-                    moments.insert(0, open_until)
+                found.look(come, now_us)
+            next_us = moments[0] if moments else until_us + 1
+            if found.waiting is not None and now_us < found.active_until < next_us:
+                moments.insert(0, found.active_until)
     return found
-
-
-def _turn(
-    found: Expected, policies: Policies, come: Sequence[int], now_us: int, open_until: int, ends: dict[int, int]
-) -> int:
-    wanted = policies.wanted(come, now_us)
-    found.skipped += len(come) - len(wanted)
-    if wanted and policies.overlap != "allow" and open_until > now_us:
-        if policies.overlap == "queue" and found.waiting is None:
-            found.waiting = wanted[-1]
-        else:
-            found.skipped += len(wanted)
-        return open_until
-    for us in wanted:
-        found.runs.append((us, now_us))
-        open_until = max(open_until, ends.get(us, 1 << 62))
-    return open_until
-
-
-def shuffled(chance: random.Random, groups: Iterable[tuple[str, int]]) -> list[str]:
-    """So many of each, in any order."""
-    names = [name for name, n in groups for _ in range(n)]
-    chance.shuffle(names)
-    return names

@@ -9,28 +9,25 @@ Not here: real processes (`tests/real`), clocks that are set (`test_clocks`).
 from __future__ import annotations
 
 import random
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import pytest
 import trio
 from attrs import define, evolve, field, frozen
 
-from callsheet import Context, Jobs, Queue, Retry, Snooze, Status
+from callsheet import Context, Jobs, Queue, Retry, Snooze
 from callsheet.schedules.planner import Planner
-from callsheet.store.memory import MemoryStore
-from callsheet.store.memory_tables import Tables
-from callsheet.store.records import OutcomeKind, Run
+from callsheet.store.records import Run
 from callsheet.store.sqlite import SqliteStore
 from callsheet.testing import World, simulate
-from callsheet.testing.clock import us_of
 
-from .almanac import HOUR, MINUTE, SECOND, Expected, Grid, Policies, at, expected
-from .house import NOON_NS
+from .almanac import SECOND, Grid, Policies, at, expected
+from .house import NOON_NS, folder
 from .test_random_deaths import Steps
 
 NOON: Final = NOON_NS // 1000
@@ -50,7 +47,11 @@ class Timely:
 
     def declare(self, jobs: Jobs, task: str) -> None:
         policies, grid = self.policies, self.grid
-        options: dict[str, Any] = {"misfire": policies.misfire, "misfire_cap": policies.cap, "overlap": policies.overlap}
+        options: dict[str, Any] = {
+            "misfire": policies.misfire,
+            "misfire_cap": policies.cap,
+            "overlap": policies.overlap,
+        }
         options |= {"start": at(grid.start_us), "end": at(grid.end_us), "trace_id": self.key}
         if grid.every_s is None:
             jobs.cron(self.key, grid.expression, task, self.key, tz=grid.tz, **options)
@@ -97,7 +98,7 @@ class Evening:
         @jobs.task("work", retry=retry)
         async def work(n: int, ctx: Context) -> None:
             self.began[n].append(now_us())
-            await trio.sleep(n % 40 / 7)
+            await trio.sleep(n % 4 / 7)
             if n % 11 == 0 and ctx.spent < 2:
                 raise ValueError("not yet")
             if n % 13 == 0 and ctx.attempt < 3:
@@ -106,7 +107,9 @@ class Evening:
         @jobs.task("recur", retry=retry)
         async def recur(key: str, ctx: Context) -> None:
             chance = random.Random(f"{key} {ctx.nominal_time} {ctx.attempt}")
-            await trio.sleep(chance.randrange(1, 40 * SECOND) / SECOND)  # to the microsecond: nothing ends as a time comes
+            await trio.sleep(
+                chance.randrange(1, 40 * SECOND) / SECOND
+            )  # to the microsecond: nothing ends as a time comes
             if chance.random() < 0.1:
                 raise ValueError("not yet")
 
@@ -141,10 +144,15 @@ class Evening:
             entries = []
             for n in range(page, min(page + 10_000, runs)):
                 later_us = self.chance.randrange(1_000, round(span_s * SECOND))
+                if n % 10:  # most come together with others
+                    later_us += -later_us % (20 * SECOND)
                 self.due[n] = now_us() + later_us
                 options: Any = {"delay": later_us / SECOND} if n % 2 else {"run_at": at(self.due[n])}
                 entries.append(work.entry(n, **options))
             await jobs.enqueue_many(entries)
+
+
+HOWS: Final = ("crash", "close", "close, then crash", "in a commit", "at a step")
 
 
 def now_us() -> int:
@@ -156,7 +164,7 @@ async def live_and_die(evening: Evening, world: World, steps: Steps, span_s: flo
     chance = evening.chance
     while trio.current_time() < span_s:
         up_s = round(chance.expovariate(deaths * 1.6 / span_s), 3) + 0.0005  # between two ticks
-        how = chance.choice(["crash", "close", "close, then crash", "in a commit", "at a step"])
+        how = chance.choice(HOWS)
         away_s = round(chance.choice([0, 0, 0.001, 1, chance.uniform(0, 70), chance.uniform(0, span_s / deaths)]), 3)
         await world.advance(seconds=up_s)
         match how:
@@ -247,7 +255,9 @@ async def evening_of(seed: int, folder: Path, *, runs: int, span_s: float, death
                 await live_and_die(evening, world, steps, span_s, deaths)
             finally:
                 trio.lowlevel.remove_instrument(steps)
-            await world.until_idle()
+            for _ in range(3):  # a time that waited for a run has its own once that has ended
+                await world.until_idle()
+                await world.advance(minutes=1)
             evening.over("the end")
             found = wrongs(evening, world, schedules)
             keys = [run.schedule_key for run in world.runs()]
@@ -256,15 +266,77 @@ async def evening_of(seed: int, folder: Path, *, runs: int, span_s: float, death
     return found, evening
 
 
-SHM: Final = Path("/dev/shm")
-"""Where there is no disk in the way: what is tried here is not durability."""
-
-
-@pytest.mark.parametrize("seed", [1])
-async def test_p8_fifty_schedules_over_many_ends(autojump_clock: trio.abc.Clock, seed: int) -> None:
+async def test_p8_fifty_schedules_over_many_ends(autojump_clock: trio.abc.Clock) -> None:
     """Each time of each schedule comes to what its policies say, once; no delayed run is early or lost."""
-    with TemporaryDirectory(dir=SHM if SHM.is_dir() else None) as folder:
-        found, evening = await evening_of(seed, Path(folder), runs=1_000, span_s=3600, deaths=25)
+    with folder() as place:
+        found, evening = await evening_of(1, place, runs=2_000, span_s=900, deaths=16)
 
-    print(evening.what, len(evening.lives), len(found), *found[:30], sep="\n")
     assert [] == found
+    assert set(HOWS) == set(evening.what) - {"the end"}
+    assert len(evening.lives) > 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2, 5))
+async def test_p8_a_hundred_thousand_runs_and_fifty_schedules(
+    autojump_clock: trio.abc.Clock, seed: int, record_property: Any
+) -> None:
+    """As above, over six hours."""
+    with folder() as place:
+        found, evening = await evening_of(seed, place, runs=100_000, span_s=6 * 3600, deaths=100)
+
+    record_property("ends", str(Counter(evening.what)))
+    record_property("away", str([round((b[0] - a[1]) / SECOND, 3) for a, b in pairwise(evening.lives)]))
+    assert [] == found
+
+
+# ---------------------------------------------------------------- one downtime
+
+BEFORE: Final = [0, 10]
+"""Minutes of the times that came while somebody was there; those of 20, 30, 40 and 50 were missed."""
+
+
+@pytest.mark.parametrize("how", ["close", "crash"])
+@pytest.mark.parametrize(
+    ("misfire", "overlap", "come"),
+    [
+        ("skip", "allow", ([50, 60, 70, 80], [60, 70, 80], [50, 60, 70, 80], [60, 70, 80])),
+        ("skip", "skip", ([50, 60, 70, 80], [60, 70, 80], [80], [80])),
+        ("skip", "queue", ([50, 60, 70, 80], [60, 70, 80], [50, 80], [60, 80])),
+        ("latest", "allow", ([50, 60, 70, 80],) * 4),
+        ("latest", "skip", ([50, 60, 70, 80], [50, 60, 70, 80], [80], [80])),
+        ("latest", "queue", ([50, 60, 70, 80], [50, 60, 70, 80], [50, 80], [50, 80])),
+        ("all", "allow", ([30, 40, 50, 60, 70, 80],) * 4),
+        ("all", "skip", ([50, 60, 70, 80], [50, 60, 70, 80], [80], [80])),
+        ("all", "queue", ([50, 60, 70, 80], [50, 60, 70, 80], [50, 80], [50, 80])),
+    ],
+)
+async def test_p8_what_came_while_nobody_was_there(
+    autojump_clock: trio.abc.Clock, misfire: Any, overlap: Any, come: tuple[list[int], ...], how: str
+) -> None:
+    """
+    By its policies, after a close in order as after a kill. The last of those times is seen within a minute or later; and a
+    run of the schedule was in hand when the process ended, and goes on for 25 minutes when the next one begins, or was not.
+    """
+    for (takes_s, away_s), expected_minutes in zip(((0, 45), (0, 75), (1500, 45), (1500, 75)), come, strict=True):
+        jobs = Jobs("j")
+
+        @jobs.task("work")
+        async def work(takes_s: float, ctx: Context) -> None:
+            if ctx.nominal_time == at(NOON + 600 * SECOND):
+                await trio.sleep(takes_s)
+
+        options: dict[str, Any] = {"misfire": misfire, "misfire_cap": 3, "overlap": overlap}
+        jobs.every("k", 600, "work", takes_s, start=at(NOON), **options)
+        async with simulate(jobs, start=at(NOON)) as world:
+            began_s = trio.current_time()
+            await world.advance(minutes=15)
+            await (world.crash() if how == "crash" else world._leave())
+            await world.advance(seconds=began_s + 50 * 60 + away_s - trio.current_time())
+            await world.restart()
+            await world.advance(minutes=34)
+            requested = sorted((run.nominal_us or 0) - NOON for run in world.runs())
+            state = await jobs.schedules.get("k")
+
+        assert [*BEFORE, *expected_minutes] == [us // (60 * SECOND) for us in requested]
+        assert (len(requested), 9 - len(requested)) == (state.fired, state.skipped)
