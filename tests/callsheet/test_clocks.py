@@ -630,8 +630,8 @@ async def test_p7_twenty_thousand_runs(autojump_clock: trio.abc.Clock, clock: st
 
     late = {why: round(late_s, 6) for why, late_s in oracle.latest_s.items()}
     sys.stdout.write(
-        f"\n{clock}: the clock was changed {len(oracle.changes)} times, {oracle.set_back} runs were claimed as it was set back, "
-        f"{len(oracle.play.of_schedules)} were requested by schedules; the latest by each bound: {late}\n"
+        f"\n{clock}: {len(oracle.changes)} changes of the clock, {oracle.set_back} runs claimed as it was set back, "
+        f"{len(oracle.play.of_schedules)} of schedules; the latest of each kind: {late}\n"
     )
     assert [] == oracle.found
     assert 20_000 == len(oracle.play.attempts)
