@@ -736,3 +736,32 @@ async def test_p7_over_the_edge_of_the_years(
     assert sorted(keys) == keys
     if not set_s:
         assert [-20, 0, 20] == keys[:3]
+
+
+@pytest.mark.parametrize("wait_s", [4.1, 8.2, 1.001, 0.000249, 31.234567])
+async def test_p7_no_wait_is_cut_short_by_a_rounding(
+    autojump_clock: trio.abc.Clock, memory: Place, wait_s: float
+) -> None:
+    """4.1 * 1e6 is a little less than 4,100,000: a delay, a backoff, a snooze and a timeout have all their microseconds."""
+    jobs = Jobs("j")
+
+    @jobs.task("work", retry=Retry(backoff="fixed", initial_delay=wait_s))
+    async def work(then: str, ctx: Context) -> None:
+        if ctx.attempt == 1 and then == "fail":
+            raise ValueError("no")
+        if ctx.attempt == 1 and then == "snooze":
+            raise Snooze(wait_s)
+        if ctx.attempt == 1 and then == "later":
+            raise RetryAfter(wait_s)
+
+    wait_us = round(wait_s * SECOND)
+    async with open_house(memory, jobs) as runtime:
+        now_us = runtime.seams.clock.steady_us()
+        runs = [await jobs.enqueue("work", then, timeout=wait_s) for then in ("fail", "snooze", "later")]
+        runs.append(await jobs.enqueue("work", "ok", timeout=wait_s, delay=wait_s))
+        await settle()
+        waiting = [(await jobs.runs.get(each.run_id)).run for each in runs]
+        await trio.sleep(60)
+
+    assert [now_us + wait_us] * 4 == [run.due_us for run in waiting]
+    assert [wait_us] * 4 == [run.timeout_us for run in waiting]
