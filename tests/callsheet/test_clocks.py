@@ -615,7 +615,7 @@ async def test_p7_nothing_is_early_twice_or_lost(autojump_clock: trio.abc.Clock,
 
     oracle = await evening(TROUBLES[clock], *stores, runs=100, span_s=30, seed=1)
 
-    assert [] == oracle.found
+    assert [] == oracle.found[:20]
     assert 24 == len(oracle.play.turns)
     assert 100 == len(oracle.play.attempts)
 
@@ -633,7 +633,7 @@ async def test_p7_twenty_thousand_runs(autojump_clock: trio.abc.Clock, clock: st
         f"\n{clock}: {len(oracle.changes)} changes of the clock, {oracle.set_back} runs claimed as it was set back, "
         f"{len(oracle.play.of_schedules)} of schedules; the latest of each kind: {late}\n"
     )
-    assert [] == oracle.found
+    assert [] == oracle.found[:20]
     assert 20_000 == len(oracle.play.attempts)
 
 

@@ -272,7 +272,7 @@ async def test_p8_fifty_schedules_over_many_ends(autojump_clock: trio.abc.Clock)
     with folder() as place:
         found, evening = await evening_of(1, place, runs=2_000, span_s=900, deaths=16)
 
-    assert [] == found
+    assert [] == found[:20]
     assert set(HOWS) == set(evening.what) - {"the end"}
     assert len(evening.lives) > 8
 
@@ -286,7 +286,7 @@ async def test_p8_a_hundred_thousand_runs_and_fifty_schedules(autojump_clock: tr
 
     away = [round((two[0] - one[1]) / SECOND, 3) for one, two in pairwise(evening.lives)]
     sys.stdout.write(f"\nseed {seed}: {Counter(evening.what)}, away for {away} s\n")
-    assert [] == found
+    assert [] == found[:20]
 
 
 # ---------------------------------------------------------------- one downtime
