@@ -98,8 +98,8 @@ class AnyWall:
                 yield begins_s, each.from_s
                 begins_s = None
             there_s = since_s + (left_us / each.rate / SECOND if each.rate else math.inf)
-            if there_s < until_s:
-                begins_s = there_s
+            if there_s <= until_s + 1e-6:  # also when it is set in the very moment in which it comes to show it
+                begins_s = min(there_s, until_s)
         if begins_s is not None:
             yield begins_s, math.inf
 

@@ -192,7 +192,8 @@ async def live_and_die(evening: Evening, world: World, steps: Steps, span_s: flo
                 evening.what.append(how)
                 continue
         await world.advance(seconds=away_s)
-        await world.restart()
+        if evening.opened_us is None:  # else it died in a commit while it closed, and came back by itself
+            await world.restart()
     world.faults.heal()
     steps.calls.clear()
 
