@@ -12,7 +12,7 @@ from typing import Final
 
 from ..store.codec import describe, encode
 from ..store.errors import PayloadInvalid, PayloadTooLarge
-from ..store.policy import SECOND_US, RetryPolicy
+from ..store.policy import RetryPolicy, microseconds
 from ..store.records import Error, Outcome, OutcomeKind
 from .control import Discard, RetryAfter, Snooze
 
@@ -37,13 +37,13 @@ def of_exception(error: BaseException, policy: RetryPolicy) -> Outcome:
     leaves = list(_leaves(error))
     snoozes = [leaf for leaf in leaves if isinstance(leaf, Snooze)]
     if snoozes and len(snoozes) == len(leaves):
-        return Outcome(OutcomeKind.SNOOZED, delay_us=_us(max(each.delay_s for each in snoozes)))
+        return Outcome(OutcomeKind.SNOOZED, delay_us=microseconds(max(each.delay_s for each in snoozes)))
     for leaf in leaves:
         if isinstance(leaf, Discard):
             return Outcome(OutcomeKind.DISCARDED, error=describe(error), cause=leaf.reason)
     waits = [leaf.delay_s for leaf in leaves if isinstance(leaf, RetryAfter)]
     if waits:
-        return Outcome(OutcomeKind.FAILED, error=describe(error), delay_us=_us(max(waits)))
+        return Outcome(OutcomeKind.FAILED, error=describe(error), delay_us=microseconds(max(waits)))
     return Outcome(OutcomeKind.FAILED, error=describe(error), retryable=_retryable(leaves, policy))
 
 
@@ -75,7 +75,3 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
         else:
             seen += 1
             yield each
-
-
-def _us(delay_s: float) -> int:
-    return int(delay_s * SECOND_US)

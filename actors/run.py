@@ -17,7 +17,7 @@ from typing import Final, Protocol
 import trio
 from attrs import define, evolve, field
 
-from ..store.policy import MAX_DELAY_S, RetryPolicy, seconds
+from ..store.policy import MAX_DELAY_S, RetryPolicy, microseconds, seconds
 from ..store.records import SPENDING, Claimed, Outcome, OutcomeKind
 from . import ending
 from .cancellation import is_cancellation
@@ -186,7 +186,7 @@ class RunActor:
             delay = self.retry_delay(spent, error)
             if delay is None:
                 return outcome
-            return evolve(outcome, delay_us=int(min(seconds(delay, "job_retry_delay"), MAX_DELAY_S) * US))
+            return evolve(outcome, delay_us=microseconds(min(seconds(delay, "job_retry_delay"), MAX_DELAY_S)))
         except BaseException:  # noqa: BLE001 -- a plain call: nothing here is a cancellation of ours; logged
             _log.exception("run %s cannot say when to try again: its retry policy does", run.run_id)
             return outcome

@@ -19,7 +19,7 @@ from .guard import Action
 from .names import MAX_KEY, check_name
 from .store import codec
 from .store.arithmetic import run_of
-from .store.policy import SECOND_US, check_attempts, seconds
+from .store.policy import SECOND_US, check_attempts, microseconds, seconds
 from .store.records import Clock, Lane, NewRun, Run, Status
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def scheduled(run: NewRun, delay: object, run_at: object, seams: Seams, *, by: C
     now = seams.now()
     if delay is not None:
         now_us = now.wall_us if by is Clock.WALL else now.steady_us
-        return _due(run, now_us + int(_delay_s(delay) * SECOND_US), by, now_us)
+        return _due(run, now_us + microseconds(_delay_s(delay)), by, now_us)
     if run_at is not None:
         due_us = instant_us(run_at, "run_at")
         if due_us > now.wall_us + MAX_AHEAD_S * SECOND_US:
@@ -246,7 +246,7 @@ def timeout_us(timeout: object) -> int:
         raise InvalidOption("timeout", str(error).removeprefix("timeout ")) from None
     if timeout_s <= 0:
         raise InvalidOption("timeout", "must be more than 0 seconds")
-    return max(1, int(timeout_s * SECOND_US))
+    return max(1, microseconds(timeout_s))
 
 
 def results(jobs: Jobs, runs: Sequence[NewRun], existing: Sequence[Run | None]) -> list[EnqueueResult]:

@@ -61,6 +61,11 @@ def seconds(value: object, what: str, *, least: float = 0.0, most: float = math.
     return number
 
 
+def microseconds(value_s: float) -> int:
+    """Rounded, not cut: 2.3 s are 2,300,000 us, though 2.3 * 1e6 is a little less, and nothing is to be early."""
+    return round(value_s * SECOND_US)
+
+
 def _delays(value: Sequence[Seconds]) -> tuple[float, ...]:
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise TypeError(f"Custom(delays) must be a sequence of seconds, not {type(value).__name__}")
@@ -262,7 +267,7 @@ def _failed(run: Tried, outcome: Outcome, policy: RetryPolicy, now_us: int, draw
             error=outcome.error,
             cause=f"{spent} of {run.max_attempts} attempts spent",
         )
-    wait_us = outcome.delay_us if outcome.delay_us is not None else int(policy.delay_s(spent, draw) * SECOND_US)
+    wait_us = outcome.delay_us if outcome.delay_us is not None else microseconds(policy.delay_s(spent, draw))
     return _again(Move.RETRY, outcome, now_us + wait_us, str(outcome.kind))
 
 

@@ -7,8 +7,10 @@ What every run's history must say, whatever happened, stands in `callsheet.testi
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final, TypeVar
 
 import trio
@@ -99,6 +101,14 @@ def check_books(reader: Reader) -> list[Run]:
     if found := list(wrongs(reader)):
         raise WrongBooks(tuple(found))
     return list(reader.list(RunFilter(), limit=1_000_000))
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """Where there is no disk in the way, if there is such a place: what is tried here is not durability."""
+    memory = Path("/dev/shm")
+    with TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
+        yield Path(name)
 
 
 async def settle() -> None:

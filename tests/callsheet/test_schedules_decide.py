@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from functools import cache
 from itertools import count, pairwise, takewhile
 from typing import Any, Final
@@ -278,17 +277,20 @@ def test_jitter_keeps_the_order_of_times(cadence: Cadence) -> None:
 # ---------------------------------------------------------------- any story
 
 
+PAGE: Final = 8 * DAY
+
+
 @cache
-def cron_grid(cadence: Cron, begin_us: int) -> list[int]:
-    """All its times of three weeks."""
-    return list(takewhile(lambda us: us < begin_us + 21 * DAY, cadence.times(begin_us - 4 * DAY)))
+def cron_page(cadence: Cron, n: int) -> list[int]:
+    """All its times of eight days."""
+    return list(takewhile(lambda us: us < (n + 1) * PAGE, cadence.times(n * PAGE - 1)))
 
 
 def grid(plan: Plan, from_us: int, until_us: int) -> list[int]:
     """Its times from the one until the other, found the slow way."""
     if isinstance(plan.cadence, Cron):
-        every = cron_grid(plan.cadence, FALL if from_us > FALL - 10 * DAY else NOON)
-        return [us for us in every[bisect_left(every, from_us) :] if us <= until_us]
+        pages = [cron_page(plan.cadence, n) for n in range(from_us // PAGE, until_us // PAGE + 1)]
+        return [us for page in pages for us in page if from_us <= us <= until_us]
     found, us = [], plan.anchor_us
     while us >= from_us:
         us -= plan.cadence.interval_us
@@ -304,6 +306,8 @@ class Reference:
     """What a schedule must do, time by time, by going through all of them."""
 
     plan: Plan
+    ahead_us: int = 16 * DAY
+    """How far it looks: further than any story goes."""
     coming: list[int] = field(factory=list)
     """Its times from the next one on."""
     did: dict[int, Did] = field(factory=dict)
@@ -316,10 +320,12 @@ class Reference:
     def say(self, plan: Plan, now_us: int) -> None:
         begins = max(now_us, plan.start_us or 0)
         floor = max(self.did, default=0)
-        last = plan.end_us or begins + 16 * DAY
+        last = plan.end_us or begins + self.ahead_us
         self.plan = plan
         self.coming = [
-            us for us in grid(plan, begins, begins + 16 * DAY) if us > floor and (us > now_us or us == plan.start_us)
+            us
+            for us in grid(plan, begins, begins + self.ahead_us)
+            if us > floor and (us > now_us or us == plan.start_us)
         ]
         if plan.first == "now":
             begins = max(begins, floor + 1)
@@ -390,8 +396,16 @@ class Stage:
 cadences = st.one_of(st.sampled_from(ZONED), st.sampled_from([60.0, 61.5, 90.0, 420.0, 3600.0, 90_000.0]).map(Every))
 
 
+ZONES: Final = ("Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu", "Pacific/Apia", "UTC")
+EXPRESSIONS: Final = ("30 2 * * *", "15 1,2,3 * * *", "0 */5 * * *", "59 23 * * sun", "0 0 1 * *")
+rare_cadences = st.one_of(
+    st.builds(Cron, st.sampled_from(EXPRESSIONS), st.sampled_from(ZONES)),
+    st.sampled_from([90_000.0, 604_800.0]).map(Every),
+)
+
+
 @st.composite
-def plans(draw: st.DrawFn, now_us: int) -> Plan:
+def plans(draw: st.DrawFn, now_us: int, cadences: st.SearchStrategy[Cadence] = cadences) -> Plan:
     cadence = draw(cadences)
     start_us = draw(st.sampled_from([None, None, 0, -HOUR, -7 * SECOND, HOUR, DAY]))
     end_us = draw(st.sampled_from([None, None, 1, HOUR, 2 * DAY]))
@@ -422,6 +436,7 @@ STEPS = (
     "orphan",
     "again",
     "edit",
+    "move",
     "set",
     "trigger",
 )
@@ -437,6 +452,7 @@ class Story:
     now_us: int
     stage: Stage
     reference: Reference
+    cadences: st.SearchStrategy[Cadence] = cadences
     triggered: int = 0
 
     @property
@@ -482,7 +498,14 @@ class Story:
         self.say(evolve(plan, anchor_us=self.now_us if plan.start_us is None else plan.start_us))
 
     def edit(self) -> None:
-        self.say(self.data.draw(plans(self.now_us)))
+        self.say(self.data.draw(plans(self.now_us, self.cadences)))
+
+    def move(self) -> None:
+        """The same times, on the clocks of another zone."""
+        plan = self.plan
+        if isinstance(plan.cadence, Cron):
+            zone = self.data.draw(st.sampled_from(ZONES))
+            self.say(evolve(plan, cadence=Cron(plan.cadence.expression, zone), first="next"))
 
     def say(self, said: Plan) -> None:
         before = self.plan
@@ -517,17 +540,36 @@ class Story:
 @given(data=st.data(), begin_us=st.sampled_from([NOON, FALL]))
 def test_a_schedule_does_what_going_through_every_time_says(data: st.DataObject, begin_us: int) -> None:
     """
-    Whatever is paused, changed, orphaned and said again, and wherever the wall clock is set meanwhile.
+    Whatever is paused, changed, moved to another zone, orphaned and said again, and wherever the wall clock is set meanwhile.
 
     Each time is requested once at most and never early, by its policies exactly; counts and history say the same.
     """
     plan = data.draw(plans(begin_us))
     stage, reference = Stage(decide.born(plan, "app/main", begin_us)), Reference(plan)
-    reference.say(plan, begin_us)
     story = Story(data, begin_us, stage, reference)
 
-    for step in data.draw(st.lists(st.sampled_from(STEPS), max_size=25)):
-        story.now_us += data.draw(st.sampled_from(WAITS))
+    tell(story, data.draw(st.lists(st.sampled_from(STEPS), max_size=25)), WAITS)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data(), begin_us=st.sampled_from([NOON, FALL]))
+def test_a_schedule_does_so_over_years(data: st.DataObject, begin_us: int) -> None:
+    """As above, in zones that change their clocks both ways meanwhile, and with months in which nobody looks."""
+    plan = data.draw(plans(begin_us, rare_cadences))
+    stage, reference = Stage(decide.born(plan, "app/main", begin_us)), Reference(plan, ahead_us=1_300 * DAY)
+    story = Story(data, begin_us, stage, reference, rare_cadences)
+
+    tell(story, data.draw(st.lists(st.sampled_from(STEPS), max_size=10)), LONG_WAITS)
+
+
+LONG_WAITS = [HOUR, DAY, 6 * DAY, 40 * DAY, 110 * DAY]
+
+
+def tell(story: Story, steps: list[str], waits: list[int]) -> None:
+    stage, reference = story.stage, story.reference
+    reference.say(story.plan, story.now_us)
+    for step in steps:
+        story.now_us += story.data.draw(st.sampled_from(waits))
         getattr(story, step)()
         story.agree()
 
