@@ -191,11 +191,10 @@ class Calendar(Actor[CalendarMessage]):
         offset_us = self._wall_offset_us()
         if abs(offset_us - self._offset_us) > DRIFT_US:
             _log.info("the wall clock moved by %+.3f s", (offset_us - self._offset_us) / 1e6)
-            self._offset_us = offset_us
             self._wall_was_set()
         elif not self._is_stale:
             return
-        self._is_stale = False
+        self._offset_us, self._is_stale = offset_us, False
         horizon = self._horizons[Clock.WALL]
         for timer in horizon.timers.values():
             timer.cancel()

@@ -11,7 +11,7 @@ import trio.testing
 from attrs import define, field
 
 from callsheet.actors import calendar as calendar_module
-from callsheet.actors.calendar import LOOK_S, WINDOW_US, Calendar, CalendarMessage, Expect
+from callsheet.actors.calendar import LOOK_S, WINDOW_US, Calendar, CalendarMessage, Expect, Reread
 from callsheet.actors.cell import Cell
 from callsheet.store.records import Clock, Due
 
@@ -220,6 +220,21 @@ async def test_p7_who_goes_by_the_wall_clock_is_told_that_it_was_set(autojump_cl
             await trio.sleep(1)
 
         assert [11.0, 13.0, 15.0, 42.0] == future.set_at
+
+
+async def test_drift_is_counted_from_when_timers_were_made(autojump_clock: trio.abc.Clock) -> None:
+    """P7: news of others make them anew, by the clock as it goes then; from there it may move by 10 ms, not by 20."""
+    async with open_future() as (future, clock):
+        future.add("wall", 30, Clock.WALL)
+        calendar = await begin(future)
+        clock.offset_s = -0.009
+        calendar.ref.tell(Reread())
+        await trio.sleep(5)
+
+        clock.offset_s = 0.009
+        await trio.sleep(60)
+
+        assert [("wall", 29.991)] == future.woken
 
 
 async def test_a_store_that_cannot_be_read_is_asked_again(

@@ -478,7 +478,8 @@ class Oracle:
             before = each
         if set_s == 0 and far == 0 and not self.is_subtle:
             return "a timer of the wall clock", TICKS_S
-        bound_s = TICKS_S + DRIFT_US / SECOND + set_s + far * LOOK_S
+        # a timer is made while the clock is off by that one way, and comes while it is off the other way
+        bound_s = TICKS_S + 2 * DRIFT_US / SECOND + set_s + far * LOOK_S
         return ("drift", bound_s) if bound_s < SEEN_S else ("a clock that was set", SEEN_S)
 
     def timely(self, clock: Clock, due_us: int, known_s: float, start_s: float, *, by_desk: bool = False) -> str | None:
