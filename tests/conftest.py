@@ -1,8 +1,10 @@
-"""What all tests share: how hypothesis behaves, and that a Ctrl-C is heard."""
+"""What all tests share: how hypothesis behaves, that a Ctrl-C is heard, and that nothing is compiled twice."""
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 
 from hypothesis import HealthCheck, settings
 
@@ -16,3 +18,7 @@ settings.load_profile("callsheet")
 # a Ctrl-C could end, or prove anything.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The tests start hundreds of processes, and each would compile the whole package first where no bytecode may be kept.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
