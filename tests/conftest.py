@@ -1,7 +1,8 @@
-"""What all tests share: how hypothesis behaves, that a Ctrl-C is heard, and that nothing is compiled twice."""
+"""What all tests share: how hypothesis behaves, that a Ctrl-C is heard, and what would be done again and again for nothing."""
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -22,3 +23,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # The tests start hundreds of processes, and each would compile the whole package first where no bytecode may be kept.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+
+def pytest_collection_finish() -> None:
+    """What was collected stays until the end: looking through it at each collection of garbage took a fifth of the tests' time."""
+    gc.collect()
+    gc.freeze()
