@@ -428,7 +428,9 @@ def held_for_clients() -> int:
     """Bytes that live and were allocated by the monitor, its libraries and the encoder: of all clients, and the board."""
     gc.collect()
     folders = ("callsheet/monitor", "trio_websocket", "wsproto", "h11", "json")
-    files = tracemalloc.take_snapshot().statistics("filename")  # a filter would look at every allocation, not every file
+    files = tracemalloc.take_snapshot().statistics(
+        "filename"
+    )  # a filter would look at every allocation, not every file
     return sum(each.size for each in files if any(f"/{folder}/" in each.traceback[0].filename for folder in folders))
 
 

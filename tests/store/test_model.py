@@ -300,10 +300,26 @@ def opened(store: Store) -> Desk:
     return Desk(store)
 
 
-@settings(max_examples=150, suppress_health_check=list(HealthCheck))
-@given(story=st.lists(batches, min_size=2, max_size=14))
+stories = st.lists(batches, min_size=2, max_size=14)
+
+
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@given(story=stories)
 def test_sqlite_answers_as_the_model_does(story: list[Any]) -> None:
     """Every answer and everything that can be read is the same, and each store agrees with itself."""
+    compare(story)
+
+
+@pytest.mark.slow
+@settings(max_examples=1_000, suppress_health_check=list(HealthCheck))
+@given(story=stories)
+def test_sqlite_answers_very_many_stories_as_the_model_does(story: list[Any]) -> None:
+    """The same for very many."""
+    compare(story)
+
+
+def compare(story: list[Any]) -> None:
+    """Play it to both stores."""
     with tempfile.TemporaryDirectory() as folder:
         model, real = opened(MemoryStore()), opened(SqliteStore(Path(folder) / "jobs.db"))
         try:
