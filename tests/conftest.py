@@ -43,6 +43,13 @@ FIRST: Final = (
 """Those that wait most, the longest first: what others do meanwhile costs no time, and none of them is left for the end."""
 
 
+@pytest.hookimpl(optionalhook=True)  # without xdist there is no such hook
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: a test that waits for a process or a browser needs none."""
+    mine = os.sched_getaffinity(0) if sys.platform == "linux" else range(os.cpu_count() or 1)
+    return len(mine) + 1
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put these before all others."""
     here = Path(__file__).parent

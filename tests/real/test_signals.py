@@ -26,9 +26,9 @@ from .oracle_store import counters, of_history
 from .webhooks import Webhooks
 
 SLOW_CLOSE: Final = Path(__file__).with_name("slow_close.py")
-SIGNALS: Final = [4, pytest.param(20, marks=pytest.mark.slow)]
+SIGNALS: Final = [6, pytest.param(20, marks=pytest.mark.slow)]
 """How often it is told to stop; half of them twice."""
-RUNS: Final = {4: 750, 20: 1_500}
+RUNS: Final = {6: 1_125, 20: 1_500}
 """Deliveries, by how often it is told: more than the demonstration's worker requests before the last signal."""
 GRACE_S: Final = 0.15
 """Less than the longest handlers take, so that some end and some are interrupted."""
