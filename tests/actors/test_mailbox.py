@@ -361,4 +361,11 @@ class Model(RuleBasedStateMachine):
 class TestModel(Model.TestCase):  # type: ignore[name-defined,misc]  # hypothesis makes it
     """Whatever is put, taken, put back and discarded in whatever order: the mailbox holds what a plain list would."""
 
-    settings = settings(max_examples=300, stateful_step_count=40)
+    settings = settings(max_examples=100, stateful_step_count=40)
+
+
+@pytest.mark.slow
+class TestModelOften(Model.TestCase):  # type: ignore[name-defined,misc]  # hypothesis makes it
+    """The same for very many."""
+
+    settings = settings(max_examples=3_000, stateful_step_count=40)

@@ -515,4 +515,11 @@ class Story(RuleBasedStateMachine):
 
 
 TestStory = Story.TestCase
-TestStory.settings = settings(max_examples=300, stateful_step_count=50)
+TestStory.settings = settings(max_examples=100, stateful_step_count=50)
+
+
+@pytest.mark.slow
+class TestStoryOften(Story.TestCase):  # type: ignore[name-defined,misc]  # hypothesis makes it
+    """The same for very many."""
+
+    settings = settings(max_examples=3_000, stateful_step_count=50)

@@ -172,10 +172,24 @@ def expressions(draw: st.DrawFn, day: str) -> Fields:
 
 
 @pytest.mark.parametrize(("tz", "day"), CHANGES)
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(data=st.data())
 def test_every_change_of_the_clocks_is_met_as_the_rule_says(tz: str, day: str, data: st.DataObject) -> None:
     """Whatever the expression: forwards and backwards the same times, those of a walk over every minute, each once."""
+    compare(tz, day, data)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("tz", "day"), CHANGES)
+@settings(max_examples=250)
+@given(data=st.data())
+def test_every_change_of_the_clocks_is_met_by_very_many_expressions(tz: str, day: str, data: st.DataObject) -> None:
+    """The same for very many."""
+    compare(tz, day, data)
+
+
+def compare(tz: str, day: str, data: st.DataObject) -> None:
+    """Some expression, in some nights."""
     minutes = minutes_around(tz, day)
     fields = data.draw(expressions(day))
     try:

@@ -254,8 +254,11 @@ async def test_p8_what_was_missed_is_handled_by_its_policy(
         assert len(seen.times) == len(world.runs())
 
 
+A_DAY: Final = [pytest.param(each, marks=pytest.mark.slow) for each in (86_400, -86_400)]
+
+
 @stores
-@pytest.mark.parametrize("step_s", [3600, -3600, 86_400, -86_400])
+@pytest.mark.parametrize("step_s", [3600, -3600, 20_000, -20_000, *A_DAY])
 async def test_p7_a_wall_clock_that_is_set(autojump_clock: trio.abc.Clock, store: Any, step_s: int) -> None:
     """Forward, and what was passed over is missed; back, and nothing comes twice: it waits until the clock is there again."""
     seen = Seen()

@@ -21,8 +21,8 @@ from .lives import Life, Lives
 from .oracle import reached, violations
 from .recovery import recovery, spread
 
-KILLS: Final = 50
-IN_RECOVERY: Final = 10
+KILLS: Final = 25
+IN_RECOVERY: Final = 5
 SURELY: Final = 1.2
 """So many times as many kills are to look as if they came during a recovery: what seemed to be owed may have been canceled."""
 IN_FLIGHT: Final = 20
@@ -78,7 +78,7 @@ class Story:
 
 def test_kill_9_at_random_moments_loses_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """
-    I1 I2 I4 I10 to I18 I20 I27 I33: killed 50 times with 20 attempts in flight or more, 10 times while it still recovers,
+    I1 I2 I4 I10 to I18 I20 I27 I33: killed 25 times with 20 attempts in flight or more, 5 times while it still recovers,
     it keeps every acknowledged call, numbers attempts without gaps, ends every run once, and starts no handler whose
     attempt is not durable.
     """
@@ -87,8 +87,8 @@ def test_kill_9_at_random_moments_loses_nothing(tmp_path: Path, capsys: pytest.C
 
 @pytest.mark.slow
 def test_kill_9_at_very_many_random_moments_loses_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The same ten times over, on one store."""
-    story_of(10 * KILLS, 10 * IN_RECOVERY, tmp_path, capsys)
+    """The same twenty times over, on one store."""
+    story_of(20 * KILLS, 20 * IN_RECOVERY, tmp_path, capsys)
 
 
 def test_more_runs_than_one_page_are_rescued(tmp_path: Path) -> None:

@@ -335,7 +335,7 @@ def _quietly() -> Iterator[None]:
 @pytest.mark.parametrize("story", STORIES)
 def test_a_host_that_is_cancelled_at_any_moment_leaves_nothing(story: str) -> None:
     """No task, no name, no start without its stop; the order is kept, and the cancellation comes out."""
-    assert {} == sweep(STORIES[story], Stroke.CANCEL)
+    assert {} == sweep(STORIES[story], Stroke.CANCEL, every=3)
 
 
 @pytest.mark.parametrize("stroke", OTHERS)
@@ -346,7 +346,7 @@ def test_a_body_that_fails_or_a_supervisor_that_is_killed_leaves_nothing(story: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2, 22))
+@pytest.mark.parametrize("seed", range(1, 22))
 @pytest.mark.parametrize("stroke", [Stroke.CANCEL, *OTHERS])
 @pytest.mark.parametrize("story", STORIES)
 def test_at_every_moment_and_in_many_orders(story: str, stroke: Stroke, seed: int) -> None:
