@@ -191,10 +191,10 @@ class Calendar(Actor[CalendarMessage]):
         offset_us = self._wall_offset_us()
         if abs(offset_us - self._offset_us) > DRIFT_US:
             _log.info("the wall clock moved by %+.3f s", (offset_us - self._offset_us) / 1e6)
-            self._wall_was_set()
         elif not self._is_stale:
             return
         self._offset_us, self._is_stale = offset_us, False
+        self._wall_was_set()  # also by a little: it is counted from now on, and a little each second is much in a day
         horizon = self._horizons[Clock.WALL]
         for timer in horizon.timers.values():
             timer.cancel()
