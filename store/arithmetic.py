@@ -177,6 +177,13 @@ def override_after(was: QueueOverride | None, command: SetQueue, now: Now) -> Qu
     return evolve(kept, updated_us=now.steady_us, **{name: each for name, each in said.items() if each is not None})
 
 
+def is_believed(was: Schedule | None, command: SetSchedule) -> bool:
+    """Whether what is stored is what a SetSchedule takes it for; one that was deleted and said anew is another one."""
+    if was is None or command.was is None:
+        return was is None and command.was is None
+    return was.version == command.was and command.schedule.created_us in (0, was.created_us)
+
+
 def schedule_after(was: Schedule | None, said: Schedule, now: Now) -> Schedule:
     """What is stored of a schedule after a SetSchedule: what was said, and what the store keeps."""
     created_us = now.steady_us if was is None else was.created_us

@@ -366,10 +366,11 @@ class SetSchedule:
     """
     Change one schedule, if it still is what it is believed to be, and request runs with it, all in one.
 
-    `was`: the version that is believed to be stored; None: none is. What is stored becomes `schedule`, but for `version`,
-    `created_us` and `updated_us`, which the store keeps; with `delete` it is removed, with what was noted of its times. The
-    runs are new ones of its Jobs, with its key; no time is noted twice but by hand (both malformed). The last FIRES_KEPT of
-    `fired` are kept. What says what is stored already, and nothing else, changes nothing: the version stays.
+    `was`: the version that is believed to be stored; None: none is. Where `schedule.created_us` is not 0, it must also be the
+    one that was made then: one that was deleted and said anew may have the same version. What is stored becomes `schedule`,
+    but for `version`, `created_us` and `updated_us`, which the store keeps; with `delete` it is removed, with what was noted
+    of its times. The runs are new ones of its Jobs, with its key; no time is noted twice but by hand (both malformed). The
+    last FIRES_KEPT of `fired` are kept. What says what is stored already, and nothing else, changes nothing: the version stays.
     """
 
     was: int | None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .arithmetic import changes_nothing, schedule_after
+from .arithmetic import changes_nothing, is_believed, schedule_after
 from .contract import Conflict, Insert, Inserted, ScheduleSet, SetSchedule
 from .errors import MalformedCommand
 from .memory_tables import Tables
@@ -23,7 +23,7 @@ def set_schedule(
     said = command.schedule
     place = said.jobs, said.key
     was = tables.schedules.get(place)
-    if (None if was is None else was.version) != command.was:
+    if not is_believed(was, command):
         return ScheduleSet(done=False, schedule=was)
     if command.delete:
         tables.drop(tables.schedules, place)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ..arithmetic import changes_nothing, schedule_after
+from ..arithmetic import changes_nothing, is_believed, schedule_after
 from ..contract import Insert, Inserted, ScheduleSet, SetSchedule
 from ..errors import MalformedCommand
 from ..records import FIRES_KEPT, Did, Now, Schedule
@@ -39,7 +39,7 @@ def set_schedule(ledger: Ledger, command: SetSchedule, now: Now) -> ScheduleSet:
     said = command.schedule
     found = ledger.db.execute(_FIND, (said.jobs, said.key)).fetchone()
     was = None if found is None else schedule_of(found)
-    if (None if was is None else was.version) != command.was:
+    if not is_believed(was, command):
         return ScheduleSet(done=False, schedule=was)
     if command.delete:
         for table in ("schedules", "fires"):

@@ -110,6 +110,22 @@ class ScheduleContract:
         assert answers == [ScheduleSet(False, None)] * 2
         assert schedules(desk) == []
 
+    @pytest.mark.parametrize("delete", [False, True])
+    def test_one_that_was_deleted_and_said_anew_is_another_one(self, desk: Desk, delete: bool) -> None:
+        """Who read the one before may be told the same version by the one after; nothing of it is changed."""
+        before = change(desk, None).schedule
+        assert before is not None
+        change(desk, 1, delete=True)
+        desk.later(1)
+        after = change(desk, None, evolve(NIGHTLY, body=b'{"x":1}')).schedule
+
+        late = change(desk, before.version, evolve(before, paused=True), runs=(run(desk, 1),), delete=delete)
+
+        assert after is not None
+        assert (after.version, late) == (before.version, ScheduleSet(False, after))
+        assert schedules(desk) == [after]
+        assert desk.ids() == []
+
     def test_of_two_who_believe_the_same_one_is_done(self, desk: Desk) -> None:
         """In one write, as in two."""
         change(desk, None)
