@@ -33,6 +33,8 @@ MAX_EVERY_DAYS: Final = 366
 MAX_EXPRESSION: Final = 500
 """Characters of a cron expression: enough for one that lists every minute, hour, day and month."""
 MAX_ZONE: Final = 100
+_NO_PLACE: Final = frozenset({"localtime", "posixrules", "Factory"})
+"""Files among those of the zones that name none: what `localtime` is differs from machine to machine."""
 MAX_TIMES: Final = 1_000
 """Times that one call returns: nothing else happens while it looks for them, 0.01 to 0.1 ms for each, 1 ms for a rare one."""
 
@@ -121,6 +123,8 @@ class Cron:
         from zoneinfo import ZoneInfo
 
         try:
+            if self.tz in _NO_PLACE or self.tz.startswith(("posix/", "right/")):
+                raise LookupError(self.tz)
             return ZoneInfo(self.tz)
         except (LookupError, ValueError, OSError):  # no such file, no name of one, a folder or another file
             why = f"{shown(self.tz)} is no time zone that is known here; they have names like 'Europe/Berlin'"

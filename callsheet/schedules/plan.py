@@ -20,6 +20,7 @@ from ..enqueue import EnqueueOptions, instant_us
 from ..errors import InvalidOption, InvalidSchedule, shown
 from ..names import check_name
 from ..store.policy import SECOND_US, seconds
+from ..store.records import instant
 from .cadence import MAX_TIMES, Cadence, Every, cadence_of, next_after
 
 if TYPE_CHECKING:
@@ -175,7 +176,14 @@ def plan_of(
 
 
 def _time(given: dict[str, Any], name: str) -> int | None:
-    return instant_us(given[name], name) if name in given else None
+    if name not in given:
+        return None
+    us = instant_us(given[name], name)
+    try:
+        instant(us)
+    except (ValueError, OverflowError):  # it had another offset: nobody could be shown it in UTC
+        raise InvalidSchedule(name, "is before the year 1 or after the year 9999 in UTC") from None
+    return us
 
 
 def _jitter_us(value: object, cadence: Cadence) -> int:

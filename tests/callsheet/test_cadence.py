@@ -534,10 +534,18 @@ def test_an_expression_that_cannot_be_meant_is_refused(expression: str, sentence
         "+01:00",
         ".",
         "leapseconds",
+        "localtime",
+        "posixrules",
+        "Factory",
+        "right/Europe/Berlin",
+        "posix/Europe/Berlin",
     ],
 )
 def test_a_zone_that_is_not_known_is_refused(tz: str) -> None:
-    """Misspelled, a folder, a path, or no name at all: one sentence, and no file but a zone's is read."""
+    """
+    Misspelled, a folder, a path, or no name at all: one sentence, and no file but a zone's is read. Nor what the machine
+    takes for its own zone, which is another one elsewhere, nor zones that count leap seconds, and so are wrong here.
+    """
     with pytest.raises(InvalidSchedule) as refused:
         Cron("* * * * *", tz)
 

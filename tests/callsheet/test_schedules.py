@@ -25,6 +25,7 @@ from callsheet import (
     UnknownTask,
 )
 from callsheet.errors import AlreadyDeclared, InvalidSchedule, ScheduleNotFound
+from callsheet.runtime import Runtime
 from callsheet.store.contract import SetSchedule, Store
 from callsheet.store.errors import StoreBusy
 from callsheet.store.memory import MemoryStore
@@ -537,6 +538,13 @@ WRONG: Final[list[tuple[str, dict[str, Any], type[Exception], str]]] = [
     ("overlong key", {"key": "k" * 300}, InvalidName, "schedule key"),
     ("a key of two lines", {"key": "a\nb"}, InvalidName, "schedule key"),
     ("end before start", {"start": NOON, "end": NOON - MINUTE}, InvalidSchedule, "before its start"),
+    ("start before all years", {"start": "0001-01-01T00:00+14:00"}, InvalidSchedule, "start: is before the year 1"),
+    (
+        "end after all years",
+        {"end": "9999-12-31T23:59:59-14:00"},
+        InvalidSchedule,
+        "end: is before the year 1 or after",
+    ),
     ("naive start", {"start": NOON.replace(tzinfo=None)}, InvalidSchedule, "start"),
     ("negative jitter", {"jitter": -1}, InvalidSchedule, "jitter"),
     ("jitter beyond half the interval", {"jitter": 31}, InvalidSchedule, "jitter"),
@@ -575,6 +583,30 @@ async def test_bad_input_is_refused_with_a_sentence(
         assert [] == world.runs()
     assert str(declared.value) == str(called.value)
     assert 10 < len(str(called.value)) < 400
+
+
+async def test_a_change_that_comes_late_does_not_bring_back_what_was_deleted(
+    autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody deletes it and says another one of this key while a pause is on its way: the pause is one of the other one."""
+    jobs = some_jobs(Seen())
+    async with simulate(jobs, start=NOON) as world:
+        await jobs.schedules.every("k", 60, "work", "old")
+        await world.advance(seconds=1)
+        write, is_first = Runtime.write, [True]
+
+        async def faster(runtime: Runtime, command: Any, *rest: Any, **more: Any) -> Any:
+            if is_first:
+                is_first.clear()
+                await jobs.schedules.delete("k")
+                await jobs.schedules.every("k", 90, "work", "new")
+            return await write(runtime, command, *rest, **more)
+
+        monkeypatch.setattr(Runtime, "write", faster)
+        await jobs.schedules.pause("k")
+
+        state = await jobs.schedules.get("k")
+        assert ("every 90 s", "new", True) == (state.cadence, state.payload, state.paused)
 
 
 async def test_a_key_that_is_declared_is_not_made_by_a_call(autojump_clock: trio.abc.Clock) -> None:
