@@ -56,8 +56,10 @@ def seconds(value: object, what: str, *, least: float = 0.0, most: float = math.
     if not math.isfinite(number):
         raise ValueError(f"{what} must be finite, not {number}")
     if not least <= number <= most:
-        bound = f"at least {least:g}" if number < least else f"at most {most:g}"
-        raise ValueError(f"{what} must be {bound} seconds, not {number:g}")
+        bound = (
+            f"at least {least:.15g}" if number < least else f"at most {most:.15g}"
+        )  # all digits: it may lack one second
+        raise ValueError(f"{what} must be {bound} seconds, not {number:.15g}")
     return number
 
 
