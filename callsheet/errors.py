@@ -95,6 +95,8 @@ def _suggest(given: str, known: Iterable[str]) -> str:
     names = sorted(known)
     if not names:
         return "it has none yet"
+    if given in names:  # it was given itself
+        return "it has another one of this name"
     close = get_close_matches(given, names, n=1)
     return f"did you mean {close[0]!r}?" if close else f"it has {', '.join(map(repr, names[:10]))}"
 

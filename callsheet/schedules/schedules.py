@@ -255,10 +255,13 @@ class Schedules:
 
 def to_come(schedule: Schedule, plan: Plan, now_us: int, n: int) -> tuple[int, ...]:
     """Its next `n` times, whether it is paused or not."""
-    after_us = now_us if schedule.next_us is None else max(now_us, schedule.next_us - 1)
-    found = cadence.preview(plan.cadence, plan.anchor_us, after_us, n)
-    if schedule.next_us is not None and schedule.next_us > now_us and schedule.next_us not in found:  # first="now"
-        found = (schedule.next_us, *found)[:n]
+    next_us, due_us = schedule.next_us, schedule.due_us
+    if next_us is None or due_us is None or due_us <= now_us:
+        found = cadence.preview(plan.cadence, plan.anchor_us, now_us, n)
+    else:  # that one is still to come, also where its jitter makes it later than now
+        found = cadence.preview(plan.cadence, plan.anchor_us, next_us - 1, n)
+        if next_us not in found:  # first="now"
+            found = (next_us, *found)[:n]
     return tuple([us for us in found if plan.end_us is None or us <= plan.end_us])
 
 

@@ -637,3 +637,20 @@ async def test_a_preview_is_bounded(autojump_clock: trio.abc.Clock, n: Any) -> N
 
         assert [1, 2, 3] == minutes(await jobs.schedules.preview("k", 9))
         assert () == await jobs.schedules.preview("k", 0)
+
+
+async def test_a_preview_begins_with_what_is_requested_next(autojump_clock: trio.abc.Clock) -> None:
+    """Also where that is a time which has come, and whose run is scattered over the minutes after it."""
+    jobs = some_jobs(Seen())
+    jobs.cron("k", "0 * * * *", "work", jitter=timedelta(minutes=50))
+    async with simulate(jobs, start=NOON - MINUTE) as world:
+        due = (await jobs.schedules.get("k")).due_at
+        assert due is not None
+        assert due > NOON + 2 * MINUTE
+        await world.advance(minutes=2)
+
+        before = minutes(await jobs.schedules.preview("k", 2))
+        await world.advance(seconds=(due - NOON).total_seconds())
+        after = minutes(await jobs.schedules.preview("k", 2))
+
+    assert ([0, 60], [60, 120]) == (before, after)

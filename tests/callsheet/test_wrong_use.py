@@ -54,6 +54,7 @@ def declared() -> Jobs:
     [
         ("send-mial", None, {}, UnknownTask, r"default/j has no task 'send-mial'; did you mean 'send-mail'\?"),
         ("", None, {}, UnknownTask, "has no task ''"),
+        (declared().tasks["typed"], {}, {}, UnknownTask, "has no task 'typed'; it has another one of this name"),
         (17, None, {}, TypeError, "enqueue takes a task, its name or a job, not int"),
         ("send-mail", None, {"queue": "mial"}, UnknownQueue, "did you mean 'mail'"),
         ("send-mail", None, {"delay": 1, "run_at": "2030-01-01"}, InvalidSchedule, "give one of them, not both"),
