@@ -467,6 +467,9 @@ class Reader(Protocol):
     def schedules(self, jobs: str | None = None) -> tuple[Schedule, ...]:
         """Those of one Jobs instance, or all; by jobs and key."""
 
+    def schedule(self, jobs: str, key: str) -> Schedule | None:
+        """One of them, however many there are."""
+
     def fires(self, jobs: str, key: str, limit: int) -> tuple[Fired, ...]:
         """What was done about the last `limit` times of a schedule, newest first."""
 

@@ -98,6 +98,12 @@ class MemoryReader:
         with tables.lock:
             return tuple([tables.schedules[place] for place in sorted(tables.schedules) if jobs in (None, place[0])])
 
+    def schedule(self, jobs: str, key: str) -> Schedule | None:
+        """One of them."""
+        tables = self._open()
+        with tables.lock:
+            return tables.schedules.get((jobs, key))
+
     def fires(self, jobs: str, key: str, limit: int) -> tuple[Fired, ...]:
         """What was done about the last times of a schedule, newest first."""
         tables = self._open()

@@ -192,5 +192,5 @@ def _find_schedule(
     """The schedule and what was done about its last times, unless there is none for us."""
     if guarded_elsewhere(reader, (identity,), ours):
         return None
-    found = next((each for each in reader.schedules(identity) if each.key == key), None)
+    found = reader.schedule(identity, key)
     return None if found is None else (found, reader.fires(identity, key, MAX_GONE))

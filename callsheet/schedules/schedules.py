@@ -240,8 +240,7 @@ class Schedules:
                 return state_of(was if answer.schedule is None else answer.schedule, plan)
 
     async def _stored(self, key: str) -> Schedule | None:
-        found = await self._reach().read(lambda reader: reader.schedules(self._jobs.identity))
-        return next((each for each in found if each.key == key), None)
+        return await self._reach().read(lambda reader: reader.schedule(self._jobs.identity, key))
 
     async def _find(self, action: Action, key: str) -> tuple[Schedule, Plan]:
         found = await self._stored(check_name(key, "schedule key", slash=True))

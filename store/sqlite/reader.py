@@ -81,6 +81,7 @@ _REPLAYS: Final = f"""
     """  # noqa: S608
 _OVERRIDES: Final = f"select {OVERRIDE_COLUMNS} from queues order by queue"  # noqa: S608
 _SCHEDULES: Final = f"select {SCHEDULE_COLUMNS} from schedules where jobs = ? order by key"  # noqa: S608
+_SCHEDULE: Final = f"select {SCHEDULE_COLUMNS} from schedules where jobs = ? and key = ?"  # noqa: S608
 _ALL_SCHEDULES: Final = f"select {SCHEDULE_COLUMNS} from schedules order by jobs, key"  # noqa: S608
 _FIRES: Final = f"""
     select {FIRED_COLUMNS} from fires where jobs = ? and key = ? order by nominal_us desc, seq desc limit ?
@@ -192,6 +193,12 @@ class SqliteReader:
         with self._reading() as db:
             rows = db.execute(_ALL_SCHEDULES) if jobs is None else db.execute(_SCHEDULES, (jobs,))
             return tuple([schedule_of(row) for row in rows])
+
+    def schedule(self, jobs: str, key: str) -> Schedule | None:
+        """One of them."""
+        with self._reading() as db:
+            row = db.execute(_SCHEDULE, (jobs, key)).fetchone()
+            return None if row is None else schedule_of(row)
 
     def fires(self, jobs: str, key: str, limit: int) -> tuple[Fired, ...]:
         """What was done about the last times of a schedule."""

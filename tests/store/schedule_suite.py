@@ -374,6 +374,15 @@ class ScheduleContract:
         mine = [("app/main", "a"), ("app/main", "a/z"), ("app/main", "b")]
         assert found == [[*mine, ("app/other", "a")], mine, []]
 
+    def test_one_schedule_is_read_by_its_key(self, desk: Desk) -> None:
+        """Of its Jobs instance; another's of the same key is another one."""
+        places = [("app/main", "a"), ("app/other", "a"), ("app/main", "b")]
+        made = [change(desk, None, evolve(NIGHTLY, jobs=jobs, key=key)).schedule for jobs, key in places]
+
+        found = [asked(desk, lambda reader, at=at: reader.schedule(*at)) for at in (*places, ("app/other", "b"))]  # type: ignore[misc]
+
+        assert found == [*made, None]
+
     def test_p8_schedules_outlive_the_process(self, desk: Desk, place: Place) -> None:
         """With their history."""
         now = change(desk, None, runs=(run(desk, 1),), fired=(fired(1, run_id=run_id(1)),)).schedule

@@ -201,6 +201,7 @@ def test_what_else_is_read_goes_through_an_index(store: SqliteStore, said: dict[
     reader.published()
     reader.schedules()
     reader.schedules("app/main")
+    reader.schedule("app/main", "k")
     reader.fires("app/main", "key-1", 9)
     for clock in Clock:
         reader.upcoming(clock, 0, 2 * NOW.steady_us, 3)
