@@ -34,9 +34,12 @@ from .records import (
     Schedule,
     Status,
     Verdict,
+    instant,
 )
 
 _KEEP_THEIR_PLACE: Final = frozenset({Move.RESCUE, Move.HAND_BACK})
+AHEAD_US: Final = 86_400_000_000
+"""A clock that is set back by a day, or less, is waited for without a word."""
 _LIMITS: Final = ("concurrency", "batch_size", "global_limit", "visibility_us")
 
 
@@ -189,6 +192,16 @@ def schedule_after(was: Schedule | None, said: Schedule, now: Now) -> Schedule:
     created_us = now.steady_us if was is None else was.created_us
     version = 1 if was is None else was.version + 1
     return evolve(said, version=version, created_us=created_us, updated_us=now.steady_us)
+
+
+def is_ahead(schedule: Schedule, now_us: int) -> bool:
+    """Whether it has done what the wall clock says is far from here: it was set forward by mistake then, or back since."""
+    return schedule.last_us is not None and schedule.last_us > now_us + AHEAD_US
+
+
+def ahead(schedule: Schedule) -> str:
+    """What that means, for people."""
+    return f"it has been at {instant(schedule.last_us or 0)}, when the wall clock was there, and goes on from then"
 
 
 def changes_nothing(was: Schedule | None, doing: SetSchedule) -> bool:

@@ -26,6 +26,7 @@ from ..actors.errors import ActorDown
 from ..actors.journal import MAX_WAITING, Overloaded, send
 from ..actors.reply import Reply
 from ..actors.timers import Timer
+from ..store.arithmetic import AHEAD_US, ahead, is_ahead
 from ..store.contract import ScheduleSet, SetSchedule
 from ..store.errors import CallsheetError, IllegalMove, MalformedCommand
 from ..store.records import Clock, Lane, NewRun, Schedule
@@ -72,6 +73,8 @@ class Planner(Actor[PlannerMessage]):
         """Whether a run may have ended that a time waits for."""
         self._timer: Timer | None = None
         self._failing = False
+        self._seen_us = 0
+        """What the wall clock said at the last look."""
         self._turn_s = 0.0
         """Since when nobody else has had a turn, about."""
 
@@ -105,7 +108,11 @@ class Planner(Actor[PlannerMessage]):
 
     async def _look(self, *, turns: bool = True) -> None:
         self._turn_s = self.stage.seams.clock.mono_s()
+        was_us, self._seen_us = self._seen_us, self._now_us
         try:
+            if self._seen_us < was_us - AHEAD_US:  # set back: some may have been there
+                for each in self._known.values():
+                    self._expect(each)
             if self._is_stale and self._turn_s >= self._read_s:
                 await self._read()
                 self._is_stale, self._may_release = False, True
@@ -209,6 +216,8 @@ class Planner(Actor[PlannerMessage]):
             return False
         if schedule.paused or schedule.orphaned:
             return False
+        if is_ahead(schedule, self._now_us):
+            self._warn_once(each, f"waits: {ahead(schedule)}")
         # whether the code still has the task; else its times are missed until it has
         if not isinstance(plan.task, str) or not (plan.task in each.jobs.tasks or plan.task in each.jobs.aliases):
             self._warn_once(each, f"waits: there is no task {plan.task} here")

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import apsw
 
+from ..arithmetic import ahead, is_ahead
 from ..records import Schedule, instant
 from .codes import SCHEDULE_COLUMNS, schedule_of
 from .connection import rows, value
@@ -32,7 +33,7 @@ def schedules(db: apsw.Connection, now_us: int) -> Iterator[Finding]:
     """Each is readable; of those that are due, somebody knows."""
     if value(db, _IS_THERE) is None:  # made by an older release
         return
-    n, unreadable, late = 0, list[str](), list[str]()
+    n, unreadable, late, before = 0, list[str](), list[str](), list[str]()
     for row in rows(db, _ALL):
         each = schedule_of(row)
         n += 1
@@ -40,6 +41,8 @@ def schedules(db: apsw.Connection, now_us: int) -> Iterator[Finding]:
             unreadable.append(_named(each))
         elif _is_late(each, now_us):
             late.append(f"{_named(each)} (since {instant(each.due_us or 0)})")
+        elif is_ahead(each, now_us):
+            before.append(f"{_named(each)}: {ahead(each)}")
     if unreadable:
         yield broken(
             "schedules", f"what was said of {_some(unreadable)} cannot be read", "say it again, with the same key"
@@ -47,6 +50,8 @@ def schedules(db: apsw.Connection, now_us: int) -> Iterator[Finding]:
     elif late and value(db, _OPEN, (now_us - SEEN_US,)):
         why = f"{_some(late)} should have been looked at, and a runtime is open"
         yield warning("schedules", why, "let a runtime run these jobs, with the task of the schedule")
+    elif before:
+        yield warning("schedules", _some(before), "if the clock is right now: delete the schedule, and say it again")
     else:
         yield fine("schedules", f"all can be read: there are {n:,}" if n else "there are none")
 

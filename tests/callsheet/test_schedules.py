@@ -283,6 +283,29 @@ async def test_p7_a_wall_clock_that_is_set(autojump_clock: trio.abc.Clock, store
         assert now - 10 < times[-1] <= now
 
 
+async def test_a_clock_that_was_far_ahead_by_mistake_is_said(
+    autojump_clock: trio.abc.Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What has been in another century waits until then, and the log says so, once; said anew, it begins now."""
+    seen, years_s = Seen(), 70 * 365 * 86_400
+    jobs = some_jobs(seen)
+    async with simulate(jobs, start=NOON) as world:
+        await jobs.schedules.every("k", 20, "work")
+        world.step_wall(years_s)
+        await world.advance(seconds=3)
+        world.step_wall(-years_s)
+        await world.advance(minutes=5)
+        assert 1 == len(seen.times)
+        (line,) = [each.message for each in caplog.records if "the wall clock was there" in each.message]
+        assert line.startswith("schedule k of default/j waits: it has been at 2096-03-10 12:00:00+00:00, ")
+
+        await jobs.schedules.delete("k")
+        await jobs.schedules.every("k", 20, "work")
+        await world.advance(minutes=1)
+
+        assert 4 == len(seen.times)
+
+
 @stores
 async def test_kills_at_any_moment_lose_and_double_nothing(autojump_clock: trio.abc.Clock, store: Any) -> None:
     """Killed every few seconds: each time has its run, and one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import apsw
 import pytest
@@ -212,6 +212,9 @@ def test_what_is_typed_wrong_makes_no_schedule(store: Path, arguments: list[str]
         assert () == client.schedules.list()
 
 
+FAR_US: Final = 9_000_000_000_000_000
+
+
 def test_the_doctor_looks_at_schedules(store: Path) -> None:
     """What cannot be read is broken; what is late is a warning, where a runtime is open that should have seen it."""
     typed(store, "every", "hourly", "1h", "echo")
@@ -220,10 +223,13 @@ def test_the_doctor_looks_at_schedules(store: Path) -> None:
     alone = call("doctor", "--store", store)
     edited(store, "update owners set closed = 0, seen_us = ?", 9_000_000_000_000_000)
     late = call("doctor", "--store", store)
+    edited(store, "update schedules set due_us = ?1, last_us = ?1", FAR_US)
+    ahead = call("doctor", "--store", store)
     edited(store, "update schedules set body = ?", b'{"half')
     unread = call("doctor", "--store", store)
 
     assert "ok       schedules: all can be read: there are 1\n" in fine
     assert "ok       schedules: " in alone.out
     assert "warning  schedules: schedule hourly of app/board (since 1970-01-01 00:00:00.000001+00:00)" in late.out
+    assert "warning  schedules: schedule hourly of app/board: it has been at 2255-03-14 16:00:00+00:00" in ahead.out
     assert (1, True) == (unread.status, "broken   schedules: what was said of schedule hourly" in unread.out)
