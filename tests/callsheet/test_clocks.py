@@ -49,7 +49,8 @@ SEEN_S: Final = LOOK_S + TICKS_S
 """A runtime looks once a second at the wall clock: so late may it see that this was set."""
 WROTE_S: Final = 0.25
 """It looks four times a second at whether another process wrote; what that made due is read with the look after."""
-HASTE: Final = 1e-6
+HASTE: Final = 2e-6
+"""The steady clock is cut to microseconds, and these sums are rounded to them."""
 
 
 # ---------------------------------------------------------------- what is asked for
