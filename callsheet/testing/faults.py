@@ -10,6 +10,7 @@ Not here: what a killed process leaves behind (`life`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final, Literal, TypeAlias, get_args
 
 from attrs import define, field, frozen
@@ -248,8 +249,8 @@ class FaultyStore:
 
     @property
     def name(self) -> str:
-        """What messages call it."""
-        return self.inner.name
+        """What messages call it: without its folder, since they are kept with runs, and all that is kept follows from the seed."""
+        return Path(self.inner.name).name
 
     @property
     def exclusive(self) -> bool:
