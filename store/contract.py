@@ -17,6 +17,7 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 from attrs import frozen
 
+from . import by_types
 from .records import (
     Claimed,
     Clock,
@@ -125,7 +126,7 @@ class ClaimedRuns:
     """
 
 
-@frozen
+@by_types.frozen
 class Settlement:
     """The end of one attempt. Guarded by id, status running, attempt, claim and fence."""
 
