@@ -43,7 +43,8 @@ def _finite(text: str) -> float:
 # made once: `json.dumps` and `json.loads` with options make one for every call
 _to_text: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _canonical: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
-_from_text: Final = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite).decode
+_from_text: Final = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite).raw_decode
+_BLANKS: Final = " \t\n\r"
 
 
 # ---------------------------------------------------------------- values to bytes
@@ -170,7 +171,10 @@ def decode(body: bytes, into: Any) -> Any:
     Raises PayloadInvalid when it is not of that type: exact types (an integer is taken for a float), no unknown keys.
     """
     try:
-        value = _from_text(body.decode())
+        text = body.decode().strip(_BLANKS)  # what we wrote has none: `JSONDecoder.decode` looks for them twice, by pattern
+        value, end = _from_text(text)
+        if end < len(text):
+            raise ValueError("something follows the value")
     except (ValueError, RecursionError) as error:
         raise PayloadInvalid("$", "it is not JSON") from error
     return value if into is None else structure(value, into)
