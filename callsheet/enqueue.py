@@ -92,10 +92,17 @@ class EnqueueResult:
 
 
 def new_run(
-    task: Task[Any, Any], payload: object, options: EnqueueOptions, seams: Seams, *, by: Clock = Clock.STEADY
+    task: Task[Any, Any],
+    payload: object,
+    options: EnqueueOptions,
+    seams: Seams,
+    *,
+    by: Clock = Clock.STEADY,
+    now_us: int | None = None,
 ) -> NewRun:
     """
-    The run that a call of `enqueue` asks for. An option that is None counts as not given. by: the clock of a delay.
+    The run that a call of `enqueue` asks for. An option that is None counts as not given. by: the clock of a delay. now_us:
+    when it is created, where the steady clock was read already.
 
     Raises InvalidSchedule, InvalidOption, InvalidName, UnknownQueue, PayloadInvalid, PayloadTooLarge, TypeError.
     """
@@ -106,7 +113,8 @@ def new_run(
     body = codec.encode(payload, limit=task.jobs.max_payload)
     if task.hooks:
         options = _asked(task, payload, body, options)
-    now_us = seams.clock.steady_us()
+    if now_us is None:
+        now_us = seams.clock.steady_us()
     plain = NewRun(
         id=seams.ids.run_id(now_us),
         lane=task.lane,
