@@ -260,9 +260,9 @@ def timeout_us(timeout: object) -> int:
 def results(jobs: Jobs, runs: Sequence[NewRun], existing: Sequence[Run | None]) -> list[EnqueueResult]:
     """What was answered to an Insert, for the caller: who may not read what was there is not shown it."""
     answers = [
-        EnqueueResult(run.id, deduped=False, payload_matches=True, known=run)
+        EnqueueResult(run.id, False, True, run)
         if found is None
-        else EnqueueResult(found.id, deduped=True, payload_matches=_matches(run, found), known=found)
+        else EnqueueResult(found.id, True, _matches(run, found), found)
         for run, found in zip(runs, existing, strict=True)
     ]
     if jobs.policy is not None:
