@@ -43,7 +43,7 @@ from .records import (
 # ---------------------------------------------------------------- commands and their answers
 
 
-@frozen
+@by_types.frozen
 class Insert:
     """
     Store these runs, all or none. A run whose id, or whose key within its Jobs, is there already is not
@@ -60,7 +60,7 @@ class Insert:
     once: bool = False
 
 
-@frozen
+@by_types.frozen
 class Inserted:
     """
     One row per run of the Insert, in its order: None where the run was stored, else the run that was there,
