@@ -65,7 +65,10 @@ class Stage:
 
     def spawn(self, main: Callable[..., Coroutine[Any, Any, None]], name: str, *arguments: object) -> None:
         """Start a task in the flat nursery. `main` must not raise."""
-        self.run_in_context(self.nursery.start_soon, main, *arguments, name=name)
+        if self._is_entered:
+            self.nursery.start_soon(main, *arguments, name=name)
+        else:
+            self.run_in_context(self.nursery.start_soon, main, *arguments, name=name)
 
     def dispatch(self, cell: Cell[Any]) -> None:
         """Give an actor without a task its turn."""

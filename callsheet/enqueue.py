@@ -92,10 +92,17 @@ class EnqueueResult:
 
 
 def new_run(
-    task: Task[Any, Any], payload: object, options: EnqueueOptions, seams: Seams, *, by: Clock = Clock.STEADY
+    task: Task[Any, Any],
+    payload: object,
+    options: EnqueueOptions,
+    seams: Seams,
+    *,
+    by: Clock = Clock.STEADY,
+    now_us: int | None = None,
 ) -> NewRun:
     """
-    The run that a call of `enqueue` asks for. An option that is None counts as not given. by: the clock of a delay.
+    The run that a call of `enqueue` asks for. An option that is None counts as not given. by: the clock of a delay. now_us:
+    when it is created, where the steady clock was read already.
 
     Raises InvalidSchedule, InvalidOption, InvalidName, UnknownQueue, PayloadInvalid, PayloadTooLarge, TypeError.
     """
@@ -106,7 +113,8 @@ def new_run(
     body = codec.encode(payload, limit=task.jobs.max_payload)
     if task.hooks:
         options = _asked(task, payload, body, options)
-    now_us = seams.clock.steady_us()
+    if now_us is None:
+        now_us = seams.clock.steady_us()
     plain = NewRun(
         id=seams.ids.run_id(now_us),
         lane=task.lane,
@@ -252,9 +260,9 @@ def timeout_us(timeout: object) -> int:
 def results(jobs: Jobs, runs: Sequence[NewRun], existing: Sequence[Run | None]) -> list[EnqueueResult]:
     """What was answered to an Insert, for the caller: who may not read what was there is not shown it."""
     answers = [
-        EnqueueResult(run.id, deduped=False, payload_matches=True, known=run)
+        EnqueueResult(run.id, False, True, run)
         if found is None
-        else EnqueueResult(found.id, deduped=True, payload_matches=_matches(run, found), known=found)
+        else EnqueueResult(found.id, True, _matches(run, found), found)
         for run, found in zip(runs, existing, strict=True)
     ]
     if jobs.policy is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from enum import Enum
 from hashlib import blake2b
 from typing import Any, Final, NoReturn
@@ -40,10 +41,21 @@ def _finite(text: str) -> float:
     return number
 
 
+def _writer() -> Callable[[object], str]:
+    """What `JSONEncoder.encode` makes for each call, made once. It looks for no loops: `_is_plain` and `_plain` find them."""
+    slow = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    make: Any = getattr(json.encoder, "c_make_encoder", None)  # CPython's
+    if make is None:
+        return slow.encode
+    chunks = make(None, slow.default, json.encoder.encode_basestring, None, ":", ",", False, False, False)
+    return lambda value: "".join(chunks(value, 0))
+
+
 # made once: `json.dumps` and `json.loads` with options make one for every call
-_to_text: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_to_text: Final = _writer()
 _canonical: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
-_from_text: Final = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite).decode
+_from_text: Final = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite).raw_decode
+_BLANKS: Final = " \t\n\r"
 
 
 # ---------------------------------------------------------------- values to bytes
@@ -170,7 +182,12 @@ def decode(body: bytes, into: Any) -> Any:
     Raises PayloadInvalid when it is not of that type: exact types (an integer is taken for a float), no unknown keys.
     """
     try:
-        value = _from_text(body.decode())
+        text = body.decode().strip(
+            _BLANKS
+        )  # what we wrote has none: `JSONDecoder.decode` looks for them twice, by pattern
+        value, end = _from_text(text)
+        if end < len(text):
+            raise ValueError("something follows the value")
     except (ValueError, RecursionError) as error:
         raise PayloadInvalid("$", "it is not JSON") from error
     return value if into is None else structure(value, into)

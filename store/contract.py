@@ -17,6 +17,7 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 from attrs import frozen
 
+from . import by_types
 from .records import (
     Claimed,
     Clock,
@@ -42,7 +43,7 @@ from .records import (
 # ---------------------------------------------------------------- commands and their answers
 
 
-@frozen
+@by_types.frozen
 class Insert:
     """
     Store these runs, all or none. A run whose id, or whose key within its Jobs, is there already is not
@@ -59,7 +60,7 @@ class Insert:
     once: bool = False
 
 
-@frozen
+@by_types.frozen
 class Inserted:
     """
     One row per run of the Insert, in its order: None where the run was stored, else the run that was there,
@@ -125,7 +126,7 @@ class ClaimedRuns:
     """
 
 
-@frozen
+@by_types.frozen
 class Settlement:
     """The end of one attempt. Guarded by id, status running, attempt, claim and fence."""
 

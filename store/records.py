@@ -1,7 +1,7 @@
 """
 The nouns that survive: what a store keeps of a run, and what it is told and answers.
 
-Rule 1: everything here is a frozen value; nothing here does anything.
+Rule 1: everything here is a frozen value (some of them only `by_types`); nothing here does anything.
 Rule 2: times are integer microseconds UTC (`…_us`), payloads are bytes, ids sort by time.
 Not here: how a record is stored (`codec`, `sqlite`), which change is legal (`lifecycle`), what follows from a
     failure (`policy`).
@@ -14,6 +14,8 @@ from enum import IntEnum, StrEnum
 from typing import Final
 
 from attrs import field, frozen
+
+from . import by_types
 
 HISTORY_FIRST: Final = 10
 """
@@ -183,7 +185,7 @@ class Verdict:
         return self.outcome in SPENDING
 
 
-@frozen
+@by_types.frozen
 class NewRun:
     """A run that is not stored yet: what `enqueue` hands to the journal."""
 
@@ -365,7 +367,7 @@ class History:
     """Ids of the runs that replay this one, oldest first: the first REPLAYS_TOLD of them."""
 
 
-@frozen
+@by_types.frozen
 class Claimed:
     """A run that was claimed: its attempt is durable, its handler may start."""
 

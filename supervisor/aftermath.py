@@ -48,8 +48,7 @@ class Aftermath:
             elif isinstance(command, Cancel) and isinstance(answer, CancelAnswer):
                 self._canceled(answer)
             elif isinstance(command, SetSchedule) and isinstance(answer, ScheduleSet):
-                for run in runs_of(command, answer):
-                    self._appeared(run, dues)
+                self._appeared(runs_of(command, answer), dues)
             elif isinstance(answer, QueueOverride):
                 self.adopt((answer,))
             elif isinstance(command, Rescue) and isinstance(answer, Rescued):
@@ -85,15 +84,17 @@ class Aftermath:
             calendar.tell_control(Reread())
 
     def _inserted(self, command: Insert, answer: Inserted, dues: list[Due]) -> None:
-        for run, existing in zip(command.runs, answer.existing, strict=True):
-            if existing is None:
-                self._appeared(run, dues)
+        self._appeared([run for run, there in zip(command.runs, answer.existing, strict=True) if there is None], dues)
 
-    def _appeared(self, run: NewRun, dues: list[Due]) -> None:
-        if run.clock is Clock.AT_ONCE:
-            self.wake(run.lane.queue)
-        else:
-            dues.append(Due(run.lane.queue, run.clock, run.due_us))
+    def _appeared(self, runs: Iterable[NewRun], dues: list[Due]) -> None:
+        queues: dict[str, None] = {}  # in an order that a seed repeats
+        for run in runs:
+            if run.clock is Clock.AT_ONCE:
+                queues[run.lane.queue] = None
+            else:
+                dues.append(Due(run.lane.queue, run.clock, run.due_us))
+        for queue in queues:
+            self.wake(queue)
 
     def _canceled(self, answer: CancelAnswer) -> None:
         if answer.canceled and answer.was is Status.RUNNING and answer.lane is not None:

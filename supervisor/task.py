@@ -112,7 +112,7 @@ class TaskSupervisor(Actor[TaskMessage]):
             case RunEnded():
                 self._ended.append(message)
             case StageRuns(runs, slots):
-                self._start(runs, slots)
+                self.stage.run_in_context(self._start, runs, slots)  # entered once, not for each of them
             case _:
                 assert_never(message)
 

@@ -19,7 +19,7 @@ from ..errors import OlderSchema, StoreHeld
 from ..records import Owner
 from .connection import value
 from .lock import OwnerLock
-from .schema import DEFINITIONS, MIN_READER, PRUNED, QUEUES, SCHEDULES, SCHEMA, UNTIMELY_ENDED
+from .schema import DEFINITIONS, MIN_READER, PRUNED, QUEUES, SCHEDULES, SCHEMA, UNTIMELY_ENDED, WAITING
 
 _RUNS: Final = """
     alter table runs add column timely int;
@@ -38,7 +38,12 @@ runs.
 """
 _TRACES: Final = "alter table runs add column trace_context text;"
 """No old run has one."""
-STEPS: Final[dict[int, str]] = {2: QUEUES + _RUNS, 3: _TRACES + PRUNED + DEFINITIONS + UNTIMELY_ENDED, 4: SCHEDULES}
+_OTHER_WORDS: Final = "drop index ready; drop index suspects; drop index upcoming; drop index waiting;"
+STEPS: Final[dict[int, str]] = {
+    2: QUEUES + _RUNS,
+    3: _TRACES + PRUNED + DEFINITIONS + UNTIMELY_ENDED,
+    4: SCHEDULES + _OTHER_WORDS + WAITING,
+}
 """By the schema that a step leads to, from the one before."""
 _SCHEMA: Final = "select value from meta where name = 'schema'"
 
