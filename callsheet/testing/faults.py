@@ -249,7 +249,7 @@ class FaultyStore:
 
     @property
     def name(self) -> str:
-        """What messages call it: without its folder, since they are kept with runs, and all that is kept follows from the seed."""
+        """What messages call it: without its folder, since runs keep them, and all that is kept follows from the seed."""
         return Path(self.inner.name).name
 
     @property

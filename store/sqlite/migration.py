@@ -42,7 +42,8 @@ _OTHER_WORDS: Final = "drop index ready; drop index suspects; drop index upcomin
 STEPS: Final[dict[int, str]] = {
     2: QUEUES + _RUNS,
     3: _TRACES + PRUNED + DEFINITIONS + UNTIMELY_ENDED,
-    4: SCHEDULES + _OTHER_WORDS + WAITING,
+    4: SCHEDULES,
+    5: _OTHER_WORDS + WAITING,
 }
 """By the schema that a step leads to, from the one before."""
 _SCHEMA: Final = "select value from meta where name = 'schema'"

@@ -12,8 +12,9 @@ once, and needs an index that is gone to list a window of time: so MIN_READER is
 Schema 3: `trace_context`, `definitions`, and for retention `pruned` and `ended_untimely`. Code of schema 2 may go on: it names
 the columns that it reads and writes, so its runs have no trace context, as ever; it has no use for the new tables; SQLite keeps
 the new index right for it; and it keeps nothing in mind of a single run, so one that was pruned is to it one that never was.
-Schema 4: `schedules`, `fires` and their indexes, and other words for what the indexes of waiting runs hold. Code of schema 2
-and 3 knows of no schedules, and looks after none; it finds those indexes by their names, and may use them (`_WAITS`).
+Schema 4: `schedules`, `fires` and their indexes. Code of schema 2 and 3 knows of no schedules, and looks after none.
+Schema 5: other words for what the indexes of waiting runs hold. Older code finds those indexes by their names, and may use them
+(`_WAITS`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import apsw
 
 APPLICATION_ID: Final = 0x63_73_68_31
 """`csh1`, in the header of the file: it is ours."""
-SCHEMA: Final = 4
+SCHEMA: Final = 5
 MIN_READER: Final = 2
 
 PAYLOAD_INLINE: Final = 1024
@@ -34,7 +35,7 @@ _WAITS: Final = "(status < 2 or status = 3 or status in (0, 1, 3))"
 """
 Whether a run waits. Of a list of three SQLite makes a table in memory, for each row and each index that asks: to compare first
 saves a fifth of what it costs to insert or to claim a run. The list stays for the statements here, and for those of schema 2
-and 3: SQLite lets one use an index only where it says, word for word, one of the things that the index says.
+to 4: SQLite lets one use an index only where it says, word for word, one of the things that the index says.
 """
 WAITING: Final = f"""
 -- claims

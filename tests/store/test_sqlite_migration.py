@@ -181,7 +181,22 @@ create index ended_untimely on runs(lane, status, ended_us) where status >= 4 an
 update meta set value = 3 where name = 'schema';
 """
 """The tables of schema 3: never changed, either."""
-OLDER = {1: SCHEMA_1, 2: SCHEMA_2, 3: SCHEMA_3}
+SCHEMA_4 = f"""
+{SCHEMA_3}
+create table schedules(jobs text not null, key text not null, body blob not null, next_us int, due_us int, paused int not null,
+    orphaned int not null, waiting_us int, last_us int, fired int not null, skipped int not null, version int not null,
+    created_us int not null, updated_us int not null, primary key (jobs, key)) without rowid, strict;
+-- what was done about the last times of each, each once: seq is 0 but for what was requested by hand
+create table fires(jobs text not null, key text not null, nominal_us int not null, seq int not null, at_us int not null,
+    did int not null, run_id text, times int not null, primary key (jobs, key, nominal_us, seq)) without rowid, strict;
+-- lists of the runs of a schedule; whether one of them has not ended
+create index by_schedule on runs(schedule_key, id) where schedule_key is not null;
+create index scheduled_active on runs(schedule_key, lane) where schedule_key is not null and status < 4;
+
+update meta set value = 4 where name = 'schema';
+"""
+"""The tables of schema 4: never changed, either."""
+OLDER = {1: SCHEMA_1, 2: SCHEMA_2, 3: SCHEMA_3, 4: SCHEMA_4}
 
 
 @pytest.fixture(params=OLDER)
@@ -347,7 +362,7 @@ def test_who_opens_without_the_lock_does_not_migrate_under_a_runtime(old: Path, 
         client.open(OWNER)
 
     assert str(refusal.value) == (
-        f"{old} has schema {began}, this release needs 4, and process 4711 of an older release runs the jobs of it: "
+        f"{old} has schema {began}, this release needs 5, and process 4711 of an older release runs the jobs of it: "
         "upgrade and restart that one first"
     )
     assert (tables(old), versions(old)) == (before, (began, min(began, 2)))
@@ -379,7 +394,7 @@ def test_p1_a_migration_that_fails_leaves_the_old_database(
     """Not half of it is there, and nobody holds the lock; the next try does it."""
     before = tables(old)
     with monkeypatch.context() as patch:
-        patch.setitem(migration.STEPS, 4, migration.STEPS[4] + "insert into nowhere values (1);")
+        patch.setitem(migration.STEPS, 5, migration.STEPS[5] + "insert into nowhere values (1);")
         store = SqliteStore(old, exclusive=exclusive)
         with pytest.raises(StoreUnavailable, match="no such table: nowhere: nothing was stored"):
             store.open(OWNER)
