@@ -295,7 +295,9 @@ class Runtime:
                 each._open.remove(self)  # noqa: SLF001
 
     def _busy(self) -> bool:
-        return any(slots.on_stage or slots.reserved or slots.woken for slots in self.slots.values())
+        return self.planned.is_behind or any(
+            slots.on_stage or slots.reserved or slots.woken for slots in self.slots.values()
+        )
 
     def _serves(self, queue: str) -> bool:
         return queue in self.slots and not self.slots[queue].paused

@@ -48,6 +48,16 @@ class Planned:
     own: frozenset[int] = frozenset()
     """The planner's own commands under way, by `id`: of those nobody need tell it."""
 
+    ends: int = 0
+    """How often a run ended that a time may have waited for."""
+    ends_seen: int = 0
+    """For how many of them what waited has been requested."""
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether a run is still to be requested because another one has ended."""
+        return self.ends != self.ends_seen
+
     def __call__(self, commands: Sequence[Command], answers: Sequence[Answer]) -> None:
         """Called by the journal after each commit."""
         changed = ended = False
@@ -60,6 +70,7 @@ class Planned:
         if changed:
             self.tell(Reread())
         if ended:
+            self.ends += 1
             self.tell(Ended())
 
     def look(self) -> None:

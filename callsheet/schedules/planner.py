@@ -119,9 +119,9 @@ class Planner(Actor[PlannerMessage]):
             again = self._take_ailing()
             await self._say()
             if turns:
-                may_release, self._may_release = self._may_release, False
-                await self._release(self._expected.waiting if may_release else again)
-                await self._turn()
+                await self._release_and_turn(again)
+            elif not self._expected.waiting:
+                self._runtime.planned.ends_seen = self._runtime.planned.ends
             self._failing = False
         except Exception as error:  # noqa: BLE001 -- logged once; the next look may do better, and nothing is lost
             self._may_release = True
@@ -273,6 +273,13 @@ class Planner(Actor[PlannerMessage]):
             self._forget(each)
 
     # -- what is due
+
+    async def _release_and_turn(self, again: dict[tuple[str, str], Known]) -> None:
+        ends, may_release, self._may_release = self._runtime.planned.ends, self._may_release, False
+        await self._release(self._expected.waiting if may_release else again)
+        if may_release or not self._expected.waiting:
+            self._runtime.planned.ends_seen = ends
+        await self._turn()
 
     async def _release(self, those: dict[tuple[str, str], Known]) -> None:
         """What waits is requested, where the run before it has ended."""

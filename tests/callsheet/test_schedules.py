@@ -677,3 +677,22 @@ async def test_a_preview_begins_with_what_is_requested_next(autojump_clock: trio
         after = minutes(await jobs.schedules.preview("k", 2))
 
     assert ([0, 60], [60, 120]) == (before, after)
+
+
+@stores
+async def test_a_time_that_waits_is_not_idle(autojump_clock: trio.abc.Clock, store: Any) -> None:
+    """`until_idle` returns when the run that waited for the one before it has ended too."""
+    for seed in range(8):
+        seen = Seen()
+        jobs = some_jobs(seen, takes_s=15)
+        jobs.every(
+            "k", 10, "work", start=NOON + timedelta(seconds=10), end=NOON + timedelta(seconds=20), overlap="queue"
+        )
+        async with simulate(jobs, store=store, seed=seed, start=NOON) as world:
+            await world.advance(seconds=22)
+            assert 1 == len(seen.times)
+
+            await world.until_idle()
+
+            assert [10, 20] == [(each - NOON).seconds for each in seen.times if each is not None]
+            assert ["succeeded"] * 2 == [each.status for each in world.runs()]
