@@ -382,6 +382,11 @@ class SetSchedule:
     if_active: SetSchedule | None = None
     """What is done instead if a run of this schedule has not ended; of it `was`, `delete` and `if_active` are not looked at."""
 
+    def __attrs_post_init__(self) -> None:
+        other = None if self.if_active is None else self.if_active.schedule
+        if other is not None and (other.jobs, other.key) != (self.schedule.jobs, self.schedule.key):
+            raise ValueError(f"what is done instead is of another schedule: {other.key!r}, not {self.schedule.key!r}")
+
 
 @frozen
 class ScheduleSet:

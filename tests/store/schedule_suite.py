@@ -273,6 +273,13 @@ class ScheduleContract:
         assert fires(desk) == [fired(2, Did.OVERLAPPED)]
         assert desk.ids() == [1]
 
+    def test_what_is_done_instead_is_of_the_same_schedule(self) -> None:
+        """Refused before any store sees it."""
+        with pytest.raises(ValueError, match="of another schedule: 'other', not 'nightly'"):
+            SetSchedule(1, NIGHTLY, if_active=SetSchedule(1, evolve(NIGHTLY, key="other")))
+        with pytest.raises(ValueError, match="of another schedule"):
+            SetSchedule(1, NIGHTLY, if_active=SetSchedule(1, evolve(NIGHTLY, jobs="app/other")))
+
     def test_the_other_change_may_be_none(self, desk: Desk) -> None:
         """Who asks in vain whether a run has ended disturbs nobody: the version stays."""
         now = change(desk, None, runs=(run(desk, 1),)).schedule
