@@ -298,7 +298,7 @@ def test_a_newer_schema(tmp_path: Path) -> None:
     said = refused(path, NewerSchema, tmp_path)
 
     assert said == (
-        f"{path} has schema 6, which needs a release that reads schema 5 or newer; this one knows 4: upgrade callsheet"
+        f"{path} has schema 7, which needs a release that reads schema 6 or newer; this one knows 5: upgrade callsheet"
     )
 
 
