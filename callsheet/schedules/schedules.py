@@ -173,10 +173,15 @@ class Schedules:
         )
 
     async def trigger(self, key: str) -> str:
-        """Request a run of it now; its times stay as they are. Returns the id. Raises ScheduleNotFound."""
+        """
+        Request a run of it now; its times stay as they are. Returns the id.
+
+        Raises ScheduleNotFound; UnknownTask where its task is declared no more: nobody would run it.
+        """
         made: list[str] = []
 
         def change(was: Schedule, plan: Plan, now_us: int) -> SetSchedule:
+            self._jobs.task_named(plan.task)
             command = decide.triggered(was, now_us, lambda us: run_of(self._jobs.identity, plan, us, self._reach()))
             made[:] = [run.id for run in command.runs]
             return command

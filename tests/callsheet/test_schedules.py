@@ -431,6 +431,9 @@ async def test_a_schedule_whose_task_is_gone_waits(autojump_clock: trio.abc.Cloc
     with caplog.at_level(logging.WARNING, "callsheet"):
         async with simulate(without, store=lambda: MemoryStore(tables), start=NOON + 2 * MINUTE) as world:
             await world.advance(minutes=5)
+            with pytest.raises(UnknownTask, match="j has no task 'work'"):
+                await without.schedules.trigger("k")
+            assert 1 == len(world.runs())
     async with simulate(again, store=lambda: MemoryStore(tables), start=NOON + 9.5 * MINUTE) as world:
         await world.settle()
 
